@@ -1,0 +1,453 @@
+"""The one schema: every knob of the lab with its type, bounds, default, help, group and short link key.
+
+- `AdapterConfig`: what is attached to a model. `RunConfig`: that, plus tasks, backbone, optimiser and arms.
+- `knobs()`: the fields as plain records. The command line, the app's controls and the reference table are made from it.
+- `to_url` / `from_url`, `to_json` / `from_json`: a configuration as a short versioned link and as JSON.
+- `METHODS` and `BACKBONES`: the registries. A new adapter method is one file and one line here.
+
+Nothing here imports torch. Every refusal is a `ConfigError`: one sentence with field, value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import typing
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+from urllib.parse import quote, unquote
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+LINK_VERSION = "1"
+LINK_LIMIT = 4000
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used: one sentence with the field, its value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A line of the method registry: where the method lives and which knobs its definition settles.
+
+    `fixes` are values the method's paper leaves no choice in (LoRA has one expert); `balance` is the paper's coefficient of
+    the balance loss, used when the knob is left empty.
+    """
+
+    module: str
+    label: str
+    fixes: dict[str, Any] = field(default_factory=dict)
+    balance: float = 0.0
+
+
+METHODS: dict[str, MethodEntry] = {
+    "lora": MethodEntry("mosld.adapters.lora", "LoRA", {"experts": "1", "top_k": 0, "dropout": 0.0, "share": "none"}),
+    "mosl": MethodEntry("mosld.adapters.mosld", "MoSL", {"dropout": 0.0, "share": "A"}, 0.01),
+    "mosld": MethodEntry("mosld.adapters.mosld", "MoSLD", {}, 0.01),
+    "mola": MethodEntry("mosld.adapters.mola", "MoLA", {"dropout": 0.0, "share": "none"}, 0.001),
+    "hydralora": MethodEntry("mosld.adapters.hydralora", "HydraLoRA", {"dropout": 0.0, "share": "A", "top_k": 0}),
+}
+
+# Short names of backbones; anything with a slash is taken as the id of a model on the hub.
+BACKBONES: dict[str, str] = {
+    "minilm": "mosld.backbones.minilm",
+    "smollm2": "mosld.backbones.smollm2",
+}
+
+
+def _pairs(text: str, what: str) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, eq, value = part.partition("=")
+        if not eq:
+            raise ValueError(f"'{part}' is not of the form {what}")
+        out[name.strip()] = value.strip()
+    return out
+
+
+def _read_experts(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return "-".join(str(v) for v in value)
+    return str(value) if isinstance(value, int) else value
+
+
+def _read_names(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(p.strip() for p in value.replace("+", ",").split(",") if p.strip())
+    return value
+
+
+def _read_tasks(value: Any) -> Any:
+    """`a,b:2` or a list of names or a dict, to a dict of name to weight. A weight follows the last colon."""
+    if isinstance(value, str):
+        value = [p.strip() for p in value.split(",") if p.strip()]
+    if isinstance(value, (list, tuple)):
+        out: dict[str, Any] = {}
+        for item in value:
+            name, colon, weight = str(item).rpartition(":")
+            try:
+                name, weight = (name, float(weight)) if colon else (item, 1.0)
+            except ValueError:
+                name, weight = item, 1.0  # a colon that belongs to a path
+            if name in out:
+                raise ValueError(f"'{name}' is named twice")
+            out[name] = weight
+        return out
+    return value
+
+
+def _read_options(value: Any) -> Any:
+    return _pairs(value, "name=value") if isinstance(value, str) else value
+
+
+def _read_arms(value: Any) -> Any:
+    """`dropout=0,0.1;method=mosld,mola`: the n-th values of every field make the n-th arm."""
+    if not isinstance(value, str):
+        return value
+    columns: dict[str, list[str]] = {}
+    for part in filter(None, (p.strip() for p in value.split(";"))):
+        name, eq, values = part.partition("=")
+        if not eq:
+            raise ValueError(f"'{part}' is not of the form field=value,value")
+        columns[name.strip()] = [v.strip() for v in values.split(",")]
+    if not columns:
+        return ({},)
+    if len({len(v) for v in columns.values()}) > 1:
+        raise ValueError("every field needs the same number of values, one an arm")
+    return tuple(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+def _knob(default, help, group, key, **extra):
+    """A pydantic field with the lab's own facts: group of controls, link key, whether it may change during a run."""
+    bounds = {k: extra.pop(k) for k in ("ge", "le", "gt", "pattern", "max_length", "min_length") if k in extra}
+    return Field(default=default, description=help, json_schema_extra={"group": group, "key": key, **extra}, **bounds)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values):
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_sentence(type(self), error)) from None
+
+    def replace(self, **changes):
+        """A checked copy with some fields changed. Raises ConfigError."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+
+class AdapterConfig(_Strict):
+    """What `adapters.attach` needs. Symbols as in arXiv 2412.08946: rank r, alpha, E experts, top-K, dropout rate p."""
+
+    method: str = _knob("mosld", "Adapter method.", "adapter", "m", choices=tuple(METHODS))
+    rank: int = _knob(8, "Rank r of every low-rank expert.", "adapter", "r", ge=1, le=256, quick=True)
+    alpha: float = _knob(16.0, "Scale: the update is multiplied by alpha / rank.", "adapter", "al", gt=0, le=1024)
+    experts: Annotated[str, BeforeValidator(_read_experts)] = _knob(
+        "4",
+        "Experts a linear: one number, or one per group of layers from bottom to top, as in 2-4-6-8 (0 leaves a group without adapters).",
+        "adapter",
+        "e",
+        pattern=r"^\d{1,2}(-\d{1,2}){0,31}$",
+        allowed="a number such as 4, or numbers joined by '-', such as 2-4-6-8, each up to 64",
+        quick=True,
+    )
+    top_k: int = _knob(2, "Experts each token is sent to; 0 is dense routing, where all experts take part.", "adapter", "k", ge=0, le=64, quick=True)
+    dropout: float = _knob(0.1, "Dropout rate p.", "adapter", "p", ge=0, le=0.9, hot=True, quick=True)
+    dropout_on: Literal["A", "B", "activations", "none"] = _knob(
+        "A", "Where dropout acts: on the weights of A (the paper's), on the weights of B, or on the adapter's input.", "adapter", "po"
+    )
+    share: Literal["A", "B", "none"] = _knob("A", "Which matrix all experts of a linear share.", "adapter", "sh")
+    side: Literal["input", "output"] = _knob(
+        "input",
+        "Which side A is on. The paper's printed shapes put A on the output side, its initial values on the input side: 'output' draws and shares the d_out factor.",
+        "adapter",
+        "sd",
+    )
+    balance: float | None = _knob(
+        None, "Coefficient of the load-balance loss; empty takes the method's own.", "adapter", "b", ge=0, le=10, hot=True, text="own"
+    )
+    targets: Annotated[tuple[str, ...], BeforeValidator(_read_names)] = _knob(
+        ("q", "v"),
+        "Linears that get adapters: q, k, v, o, up, down, gate, or the end of a module's name.",
+        "adapter",
+        "tg",
+        min_length=1,
+        allowed="at least one name, such as q,v",
+    )
+    options: Annotated[dict[str, float | str], BeforeValidator(_read_options)] = _knob(
+        {}, "Settings that only this method has, as name=value.", "adapter", "o"
+    )
+
+    @model_validator(mode="after")
+    def _check_method(self):
+        if self.method not in METHODS:
+            raise ConfigError(f"method: '{self.method}' is not known; choose one of {', '.join(METHODS)}.")
+        counts = self.expert_counts
+        if max(counts) > 64 or max(counts) < 1:
+            raise ConfigError(f"experts: '{self.experts}' is not allowed; give numbers from 0 to 64, not all 0.")
+        fixes = METHODS[self.method].fixes
+        used = [c for c in (_counts(fixes.get("experts", self.experts))) if c]
+        top_k = fixes.get("top_k", self.top_k)
+        if top_k > min(used):
+            raise ConfigError(f"top_k: {top_k} is above the number of experts, {min(used)}; choose at most {min(used)}, or 0 for dense routing.")
+        return self
+
+    @property
+    def expert_counts(self) -> tuple[int, ...]:
+        """Experts of each group of layers, bottom to top."""
+        return _counts(self.experts)
+
+    @property
+    def label(self) -> str:
+        return METHODS[self.method].label
+
+    def effective(self):
+        """The configuration with what the method fixes put in and the balance coefficient filled in."""
+        entry = METHODS[self.method]
+        return self.replace(**entry.fixes, balance=entry.balance if self.balance is None else self.balance)
+
+    def ignored(self) -> list[str]:
+        """One sentence for each explicitly set knob that the method's definition overrules."""
+        fixes = METHODS[self.method].fixes
+        return [
+            f"{name}: {self.label} fixes it at {to_text(name, value)}; {to_text(name, getattr(self, name))} is ignored."
+            for name, value in fixes.items()
+            if name in self.model_fields_set and getattr(self, name) != value
+        ]
+
+    def adapter(self) -> AdapterConfig:
+        """The part that `attach` takes."""
+        return AdapterConfig(**{name: getattr(self, name) for name in AdapterConfig.model_fields})
+
+
+def _counts(experts: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in experts.split("-"))
+
+
+class RunConfig(AdapterConfig):
+    """A whole run: tasks and weights, backbone, adapter, optimiser, steps, batch, seed, arms."""
+
+    tasks: Annotated[dict[str, float], BeforeValidator(_read_tasks)] = _knob(
+        {"world/mood": 1.0, "world/place": 1.0, "world/tense": 1.0},
+        "Tasks of the mixture, with weights as in name:2; a .jsonl or .csv file is a task of your own.",
+        "tasks",
+        "t",
+        quick=True,
+    )
+    held_out: Annotated[tuple[str, ...], BeforeValidator(_read_names)] = _knob(
+        (), "Tasks that are scored but never trained on (out of domain).", "tasks", "ho"
+    )
+    backbone: str = _knob("minilm", f"Frozen model: {', '.join(BACKBONES)}, or the hub id of an encoder or a causal language model.", "model", "bb")
+    layers: int = _knob(0, "Keep only the first layers of the backbone; 0 keeps all.", "model", "ly", ge=0, le=200)
+    max_tokens: int = _knob(64, "Longer texts are cut to this many tokens.", "model", "mt", ge=8, le=512)
+    temperature: float = _knob(
+        0.05, "Encoders: cosine similarities are divided by this before the softmax over options.", "model", "te", ge=0.005, le=1
+    )
+    optimiser: Literal["adamw", "sgd"] = _knob("adamw", "Optimiser of the adapters.", "training", "op")
+    lr: float = _knob(3e-3, "Learning rate.", "training", "lr", gt=0, le=100, hot=True, quick=True)
+    weight_decay: float = _knob(0.0, "Weight decay of the optimiser.", "training", "wd", ge=0, le=1)
+    warmup: int = _knob(10, "Steps over which the learning rate rises from 0.", "training", "wu", ge=0, le=10000)
+    steps: int = _knob(150, "Optimiser steps.", "training", "n", ge=1, le=100000, quick=True)
+    batch: int = _knob(16, "Questions a step, drawn from the mixture.", "training", "bs", ge=1, le=512)
+    seed: int = _knob(0, "Seed of data, batches, initial values and dropout masks.", "training", "s", ge=0, le=2**31 - 1, quick=True)
+    eval_every: int = _knob(
+        25, "Steps between scorings on held-out rows; the start and the end are always scored.", "measuring", "ee", ge=1, le=100000
+    )
+    eval_rows: int = _knob(100, "Rows of each task that are scored.", "measuring", "er", ge=10, le=5000)
+    probe_every: int = _knob(2, "Steps between probes of router, norms and imbalance.", "measuring", "pe", ge=1, le=1000)
+    arms: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_read_arms)] = _knob(
+        ({"dropout": 0.0}, {"dropout": 0.1}),
+        "What the arms differ in, one value an arm: dropout=0,0.1 or method=lora,mosld;dropout=0,0.1. Empty is one arm.",
+        "arms",
+        "a",
+        max_length=6,
+    )
+
+    @model_validator(mode="after")
+    def _check_run(self):
+        if not self.tasks:
+            raise ConfigError("tasks: none is chosen; choose at least one.")
+        for name, weight in self.tasks.items():
+            if not 0 < weight <= 1000:
+                raise ConfigError(f"tasks: the weight of '{name}', {weight:g}, is not allowed; give a number above 0 and up to 1000.")
+        both = [name for name in self.held_out if name in self.tasks]
+        if both:
+            raise ConfigError(f"held_out: '{both[0]}' is also in the mixture; a held-out task must not be trained on.")
+        if self.backbone not in BACKBONES and "/" not in self.backbone:
+            raise ConfigError(f"backbone: '{self.backbone}' is not known; choose {', '.join(BACKBONES)}, or a hub id such as owner/name.")
+        if not self.arms:
+            raise ConfigError("arms: there is none; give at least one.")
+        for arm in self.arms:
+            for name in arm:
+                if name not in ARM_FIELDS:
+                    raise ConfigError(f"arms: '{name}' cannot differ between arms; choose among {', '.join(ARM_FIELDS)}.")
+        typed = [self.arm(index) for index in range(len(self.arms))]
+        self.__dict__["arms"] = tuple({k: getattr(own, k) for k in arm} for own, arm in zip(typed, self.arms, strict=True))
+        return self
+
+    def arm(self, index: int) -> RunConfig:
+        """The configuration of one arm: its own values put in. Raises ConfigError, naming the field."""
+        if self.arms == ({},):
+            return self
+        own = {k: v for k, v in self.model_dump(exclude={"arms"}).items() if k in self.model_fields_set}
+        return RunConfig(**{**own, **self.arms[index], "arms": ({},)})
+
+    def arm_names(self) -> list[str]:
+        """A short label for each arm, made of what it differs in."""
+        return [", ".join(f"{k} {to_text(k, v)}" for k, v in arm.items()) or self.arm(i).label for i, arm in enumerate(self.arms)]
+
+    def to_url(self) -> str:
+        """The value of the `c` parameter of a link: the version and every value that is not the default."""
+        parts = [LINK_VERSION]
+        for knob in knobs():
+            value = getattr(self, knob.name)
+            if value != knob.default:
+                parts.append(f"{knob.key}.{quote(to_text(knob.name, value), safe='/:,=-.')}")
+        return "!".join(parts)
+
+    @classmethod
+    def from_url(cls, text: str) -> RunConfig:
+        """The configuration a link holds. Raises ConfigError on anything unknown or out of bounds."""
+        if len(text) > LINK_LIMIT:
+            raise ConfigError(f"link: {len(text)} characters are too many; at most {LINK_LIMIT} are read.")
+        version, *parts = text.split("!")
+        if version != LINK_VERSION:
+            raise ConfigError(f"link: version '{version[:20]}' is not known; this lab reads version {LINK_VERSION}.")
+        names = {k.key: k.name for k in knobs()}
+        values: dict[str, str] = {}
+        for part in parts:
+            key, dot, value = part.partition(".")
+            if not dot or key not in names:
+                raise ConfigError(f"link: '{key[:20]}' is not a known setting; the settings are {', '.join(names)}.")
+            if names[key] in values:
+                raise ConfigError(f"link: '{names[key]}' is given twice; give it once.")
+            values[names[key]] = unquote(value)
+        return cls.from_texts(values)
+
+    @classmethod
+    def from_texts(cls, values: dict[str, str]) -> RunConfig:
+        """A configuration from texts as typed on the command line or found in a link."""
+        return cls(**{k: None if k == "balance" and v == "own" else v for k, v in values.items()})
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunConfig:
+        """Read what `to_json` wrote. Raises ConfigError."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"config: line {error.lineno} is not JSON ({error.msg}).") from None
+        if not isinstance(values, dict):
+            raise ConfigError("config: the file must hold one JSON object.")
+        return cls(**values)
+
+
+ARM_FIELDS = tuple(AdapterConfig.model_fields) + ("optimiser", "lr", "weight_decay", "warmup")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One field of the schema, as the command line, the app and the reference table need it."""
+
+    name: str
+    key: str
+    group: str
+    help: str
+    kind: str  # int, float, str, choice, tasks, names, options, arms
+    default: Any
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...] | None
+    hot: bool  # may change during a run
+    quick: bool  # among the few controls a newcomer meets
+
+
+def knobs(model: type[BaseModel] = RunConfig) -> list[Knob]:
+    """Every knob of the schema, in order."""
+    out = []
+    for name, info in model.model_fields.items():
+        extra = info.json_schema_extra
+        args = [a for a in typing.get_args(info.annotation) if a is not type(None)] if _optional(info.annotation) else [info.annotation]
+        kind = args[0]
+        choices = extra.get("choices")
+        if typing.get_origin(kind) is Literal:
+            choices = typing.get_args(kind)
+        special = {"tasks": "tasks", "held_out": "names", "targets": "names", "options": "options", "arms": "arms"}
+        low = high = None
+        for bound in info.metadata:
+            low = getattr(bound, "ge", getattr(bound, "gt", low))
+            high = getattr(bound, "le", high)
+        kind_name = special.get(name) or ("choice" if choices else {int: "int", float: "float"}.get(kind, "str"))
+        out.append(
+            Knob(
+                name,
+                extra["key"],
+                extra["group"],
+                info.description,
+                kind_name,
+                info.default,
+                low,
+                high,
+                choices,
+                extra.get("hot", False),
+                extra.get("quick", False),
+            )
+        )
+    return out
+
+
+def _optional(annotation) -> bool:
+    return type(None) in typing.get_args(annotation)
+
+
+def to_text(name: str, value: Any) -> str:
+    """A knob's value as typed on the command line: the inverse of what the schema reads."""
+    if value is None:
+        return "own"
+    if name == "tasks":
+        return ",".join(n if w == 1 else f"{n}:{w:g}" for n, w in value.items())
+    if name == "arms":
+        if value == ({},):
+            return ""
+        names = list(dict.fromkeys(k for arm in value for k in arm))
+        return ";".join(f"{n}={','.join(to_text(n, arm.get(n)).replace(',', '+') for arm in value)}" for n in names)
+    if isinstance(value, dict):
+        return ",".join(f"{k}={to_text(k, v)}" for k, v in value.items())
+    if isinstance(value, (tuple, list)):
+        return ",".join(str(v) for v in value)
+    if isinstance(value, float):
+        return repr(int(value)) if value == int(value) and math.fabs(value) < 1e15 else repr(value)
+    return str(value)
+
+
+def _sentence(model: type[BaseModel], error: ValidationError) -> str:
+    """The first problem of a pydantic error as one sentence: field, value, what is allowed."""
+    problem = error.errors()[0]
+    name = str(problem["loc"][0]) if problem["loc"] else ""
+    reason = problem.get("ctx", {}).get("error")
+    if isinstance(reason, ConfigError):
+        return str(reason)
+    if name not in model.model_fields:
+        return f"{name[:40]}: this is not a known setting; the settings are {', '.join(model.model_fields)}."
+    info = model.model_fields[name]
+    value = problem["input"]
+    shown = "an empty value" if value in ("", (), [], {}) else repr(value)[:60]
+    if reason is not None:
+        return f"{name}: {str(reason).rstrip('.')}."
+    knob = next(k for k in knobs(model) if k.name == name)
+    if info.json_schema_extra.get("allowed"):
+        allowed = "give " + info.json_schema_extra["allowed"]
+    elif knob.choices:
+        allowed = f"choose one of {', '.join(map(str, knob.choices))}"
+    elif knob.low is not None and knob.high is not None:
+        above = "above " if any(getattr(b, "gt", None) is not None for b in info.metadata) else "from "
+        joiner = " and up to " if above == "above " else " to "
+        whole = "a whole number " if knob.kind == "int" else "a number "
+        allowed = f"give {whole}{above}{knob.low:g}{joiner}{knob.high:g}"
+    else:
+        allowed = problem["msg"].rstrip(".").lower()
+    return f"{name}: {shown} is not allowed; {allowed}."

@@ -1,0 +1,135 @@
+"""RunLog: the append-only list of a run's Frames with what is needed to read them; to and from disk, to tidy tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from mosld.config import ConfigError, RunConfig
+from mosld.training.frame import IMBALANCE, Frame
+
+
+@dataclass(frozen=True)
+class LinearInfo:
+    """An adapted linear: its module name, layer from the bottom (0 first), projection name and experts in each arm."""
+
+    name: str
+    layer: int
+    projection: str
+    experts: list[int]
+
+
+@dataclass
+class RunLog:
+    """The header of a run and its Frames."""
+
+    config: RunConfig
+    arms: list[str]  # names of the arms
+    tasks: list[str]  # names in the mixture, in the order of the probes' rows
+    held_out: list[str]
+    chance: dict[str, float]
+    majority: dict[str, float]
+    linears: list[list[LinearInfo]]  # [arm][adapted linear]
+    parameters: list[int]  # trainable, one an arm
+    versions: dict[str, str]
+    data: dict[str, str]  # task -> sha256 of its rows
+    frames: list[Frame] = field(default_factory=list)
+
+    def append(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def header(self) -> dict:
+        """Everything but the frames, as JSON-able values."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("frames", "config", "linears")}
+        return {"config": self.config.model_dump(mode="json"), **fields, "linears": [[dataclasses.asdict(x) for x in arm] for arm in self.linears]}
+
+    @classmethod
+    def from_header(cls, data: dict) -> RunLog:
+        linears = [[LinearInfo(**x) for x in arm] for arm in data["linears"]]
+        return cls(**{**data, "config": RunConfig(**data["config"]), "linears": linears})
+
+    def save(self, folder: str | Path) -> None:
+        """Write `run.json` (header) and `frames.jsonl` (one frame a line)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "run.json").write_text(json.dumps(self.header(), indent=1))
+        (folder / "frames.jsonl").write_text("".join(json.dumps(f.to_dict()) + "\n" for f in self.frames))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> RunLog:
+        """Read a run directory. A last line cut short by a crash is left out. Raises ConfigError."""
+        folder = Path(folder)
+        if not (folder / "run.json").is_file():
+            raise ConfigError(f"run: '{folder}' holds no run.json; give the directory of a run.")
+        log = cls.from_header(json.loads((folder / "run.json").read_text()))
+        path = folder / "frames.jsonl"
+        lines = path.read_text().splitlines() if path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                log.append(Frame.from_dict(json.loads(line)))
+            except (json.JSONDecodeError, TypeError, KeyError):
+                if number < len(lines):
+                    raise ConfigError(f"run: line {number} of {path.name} is not a frame.") from None
+        return log
+
+    def accuracies(self) -> pd.DataFrame:
+        """Columns step, arm, task, accuracy: one row a scoring."""
+        rows = [
+            (f.step, arm, task, value)
+            for f in self.frames
+            for arm, a in zip(self.arms, f.arms, strict=True)
+            for task, value in (a.accuracy or {}).items()
+        ]
+        return pd.DataFrame(rows, columns=["step", "arm", "task", "accuracy"])
+
+    def losses(self) -> pd.DataFrame:
+        """Columns step, arm, loss, extra, lr, dropout: one row a step and arm."""
+        rows = [(f.step, arm, a.loss, a.extra, a.lr, a.dropout) for f in self.frames for arm, a in zip(self.arms, f.arms, strict=True)]
+        return pd.DataFrame(rows, columns=["step", "arm", "loss", "extra", "lr", "dropout"])
+
+    def gates(self) -> pd.DataFrame:
+        """Columns step, arm, linear, layer, projection, task, expert, load, gate."""
+        rows = [
+            (f.step, arm, info.name, info.layer, info.projection, task, e, load[e], gate[e])
+            for f, arm, info, p in self._probes()
+            for task, load, gate in zip(self.tasks, p.load, p.gate, strict=True)
+            if load is not None
+            for e in range(len(load))
+        ]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "task", "expert", "load", "gate"])
+
+    def norms(self) -> pd.DataFrame:
+        """Columns step, arm, linear, layer, projection, quantity (A, B, BA, ask_A), expert, norm."""
+        rows = []
+        for f, arm, info, p in self._probes():
+            for quantity, values in (("A", p.norm_a), ("B", p.norm_b), ("BA", p.norm_ba), ("ask_A", p.ask_a or [])):
+                rows += [(f.step, arm, info.name, info.layer, info.projection, quantity, e, v) for e, v in enumerate(values)]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "quantity", "expert", "norm"])
+
+    def imbalance(self) -> pd.DataFrame:
+        """Columns step, arm, linear, layer, projection, definition, log2_ratio (A over mean of B_e; NaN is a gap)."""
+        rows = [
+            (f.step, arm, info.name, info.layer, info.projection, name, value)
+            for f, arm, info, p in self._probes()
+            for name, value in zip(IMBALANCE, p.imbalance, strict=True)
+        ]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "definition", "log2_ratio"])
+
+    def routing(self) -> pd.DataFrame:
+        """Columns step, arm, linear, layer, projection, balance, effective, idle, token_entropy, information."""
+        rows = [
+            (f.step, arm, i.name, i.layer, i.projection, p.balance, p.effective, p.idle, p.token_entropy, p.information)
+            for f, arm, i, p in self._probes()
+        ]
+        names = ["balance", "effective", "idle", "token_entropy", "information"]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", *names])
+
+    def _probes(self):
+        for f in self.frames:
+            for arm, infos, a in zip(self.arms, self.linears, f.arms, strict=True):
+                for info, p in zip(infos, a.linears or [], strict=False):
+                    yield f, arm, info, p
