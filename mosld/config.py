@@ -3,7 +3,6 @@
 - `AdapterConfig`: what is attached to a model. `RunConfig`: that, plus tasks, backbone, optimiser and arms.
 - `knobs()`: the fields as plain records. The command line, the app's controls and the reference table are made from it.
 - `to_url` / `from_url`, `to_json` / `from_json`: a configuration as a short versioned link and as JSON.
-- `METHODS` and `BACKBONES`: the registries. A new adapter method is one file and one line here.
 
 Nothing here imports torch. Every refusal is a `ConfigError`: one sentence with field, value and what is allowed.
 """
@@ -13,11 +12,13 @@ from __future__ import annotations
 import json
 import math
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mosld.registry import BACKBONES, METHODS
 
 LINK_VERSION = "1"
 LINK_LIMIT = 4000
@@ -25,35 +26,6 @@ LINK_LIMIT = 4000
 
 class ConfigError(ValueError):
     """A setting that cannot be used: one sentence with the field, its value and what is allowed."""
-
-
-@dataclass(frozen=True)
-class MethodEntry:
-    """A line of the method registry: where the method lives and which knobs its definition settles.
-
-    `fixes` are values the method's paper leaves no choice in (LoRA has one expert); `balance` is the paper's coefficient of
-    the balance loss, used when the knob is left empty.
-    """
-
-    module: str
-    label: str
-    fixes: dict[str, Any] = field(default_factory=dict)
-    balance: float = 0.0
-
-
-METHODS: dict[str, MethodEntry] = {
-    "lora": MethodEntry("mosld.adapters.lora", "LoRA", {"experts": "1", "top_k": 0, "dropout": 0.0, "share": "none"}),
-    "mosl": MethodEntry("mosld.adapters.mosld", "MoSL", {"dropout": 0.0, "share": "A"}, 0.01),
-    "mosld": MethodEntry("mosld.adapters.mosld", "MoSLD", {}, 0.01),
-    "mola": MethodEntry("mosld.adapters.mola", "MoLA", {"dropout": 0.0, "share": "none"}, 0.001),
-    "hydralora": MethodEntry("mosld.adapters.hydralora", "HydraLoRA", {"dropout": 0.0, "share": "A", "top_k": 0}),
-}
-
-# Short names of backbones; anything with a slash is taken as the id of a model on the hub.
-BACKBONES: dict[str, str] = {
-    "minilm": "mosld.backbones.minilm",
-    "smollm2": "mosld.backbones.smollm2",
-}
 
 
 def _pairs(text: str, what: str) -> dict[str, str]:
@@ -192,12 +164,17 @@ class AdapterConfig(_Strict):
         top_k = fixes.get("top_k", self.top_k)
         if top_k > min(used):
             raise ConfigError(f"top_k: {top_k} is above the number of experts, {min(used)}; choose at most {min(used)}, or 0 for dense routing.")
+        self.__dict__["options"] = _check_options(self.method, self.options)
         return self
 
     @property
     def expert_counts(self) -> tuple[int, ...]:
         """Experts of each group of layers, bottom to top."""
         return _counts(self.experts)
+
+    def option(self, name: str) -> float:
+        """The value of one of the method's own settings."""
+        return self.options.get(name, METHODS[self.method].options[name].default)
 
     @property
     def label(self) -> str:
@@ -220,6 +197,23 @@ class AdapterConfig(_Strict):
     def adapter(self) -> AdapterConfig:
         """The part that `attach` takes."""
         return AdapterConfig(**{name: getattr(self, name) for name in AdapterConfig.model_fields})
+
+
+def _check_options(method: str, given: dict[str, Any]) -> dict[str, float]:
+    """The method's own settings as numbers. Raises ConfigError, naming the setting and its bounds."""
+    known, out = METHODS[method].options, {}
+    for name, value in given.items():
+        if name not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"options: '{name}' is not a setting of {METHODS[method].label}; {has}.")
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not known[name].low <= number <= known[name].high:
+            raise ConfigError(f"options: {name}={value} is not allowed; give a number from {known[name].low:g} to {known[name].high:g}.")
+        out[name] = number
+    return out
 
 
 def _counts(experts: str) -> tuple[int, ...]:
@@ -346,7 +340,7 @@ class RunConfig(AdapterConfig):
         return cls(**values)
 
 
-ARM_FIELDS = tuple(AdapterConfig.model_fields) + ("optimiser", "lr", "weight_decay", "warmup")
+ARM_FIELDS = (*AdapterConfig.model_fields, "optimiser", "lr", "weight_decay", "warmup")
 
 
 @dataclass(frozen=True)
