@@ -133,7 +133,7 @@ class AdapterConfig(_Strict):
     share: Literal["A", "B", "none"] = _knob("A", "Which matrix all experts of a linear share.", "adapter", "sh")
     side: Literal["input", "output"] = _knob(
         "input",
-        "Which side A is on. The paper's printed shapes put A on the output side, its initial values on the input side: 'output' draws and shares the d_out factor.",
+        "Which side A is on: the paper's initial values put A next to the input, its printed shapes next to the output.",
         "adapter",
         "sd",
     )

@@ -14,6 +14,7 @@ A method is a subclass: it sets how A starts, and overrides `build`, `gate` or `
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -162,10 +163,12 @@ class Adapter(nn.Module):
         b = self.drop(self.B) if self.dropping("B") else self.B
         return (a, b) if self.config.side == "input" else (b, a)
 
-    def stacks(self) -> tuple[Tensor, Tensor]:
-        """A and B without dropout, expert first and as lists of matrices: [1 or E, ., .] each."""
+    def stacks(self, read: Callable[[nn.Parameter], Tensor] = lambda p: p) -> tuple[Tensor, Tensor]:
+        """A and B without dropout as stacks of matrices, [1 or E, ., .] each. `read` may give something else of the same shape: the
+        gradient, or the last step."""
 
-        def matrices(w: Tensor, at_input: bool) -> Tensor:
+        def matrices(p: nn.Parameter, at_input: bool) -> Tensor:
+            w = read(p)
             if w.dim() == 2:
                 return w[None]
             return w if at_input else w.permute(1, 0, 2)

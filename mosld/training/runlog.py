@@ -15,12 +15,12 @@ from mosld.training.frame import IMBALANCE, Frame
 
 @dataclass(frozen=True)
 class LinearInfo:
-    """An adapted linear: its module name, layer from the bottom (0 first), projection name and experts in each arm."""
+    """An adapted linear: its module name, layer from the bottom (0 first), projection name and experts."""
 
     name: str
     layer: int
     projection: str
-    experts: list[int]
+    experts: int
 
 
 @dataclass
@@ -53,11 +53,19 @@ class RunLog:
         return cls(**{**data, "config": RunConfig(**data["config"]), "linears": linears})
 
     def save(self, folder: str | Path) -> None:
-        """Write `run.json` (header) and `frames.jsonl` (one frame a line)."""
+        """Write `run.json` (header) and `frames.jsonl` (one frame a line) anew."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "run.json").write_text(json.dumps(self.header(), indent=1))
         (folder / "frames.jsonl").write_text("".join(json.dumps(f.to_dict()) + "\n" for f in self.frames))
+
+    def write(self, folder: str | Path, frame: Frame) -> None:
+        """Put one frame at the end of `frames.jsonl`, with the header before the first: a crash then loses nothing."""
+        folder = Path(folder)
+        if not (folder / "run.json").exists():
+            self.save(folder)
+        with (folder / "frames.jsonl").open("a") as file:
+            file.write(json.dumps(frame.to_dict()) + "\n")
 
     @classmethod
     def load(cls, folder: str | Path) -> RunLog:

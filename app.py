@@ -1,0 +1,6 @@
+"""MoSLD Lab in the browser: builds the interface and serves it."""
+
+from mosld.ui.page import build, launch
+
+if __name__ == "__main__":
+    launch(build())

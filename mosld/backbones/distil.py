@@ -1,0 +1,326 @@
+"""How nano was made: all-MiniLM-L6-v2 distilled into a BERT of 4 layers and width 128. `python -m mosld.backbones.distil` is the whole recipe.
+
+1. `prepare`: texts (`corpus.py`), a word-piece tokenizer trained on them, the teacher in half precision, validation rows to watch.
+2. `train`: the student learns the teacher's embeddings of drawn texts (`sampling.py`). Seeded; goes on from its last checkpoint.
+3. `export`: half-precision weights, tokenizer and configuration into a folder that `nano.py` loads.
+
+Each stage is skipped when its result is there. A GPU is used if there is one; on a CPU the same recipe takes days, `--steps` shortens it.
+
+Shapes: M texts of a step, G texts of a group (about one thing), L tokens, d student width, D teacher width.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from mosld import fetch, tasks
+from mosld.backbones import corpus, minilm
+from mosld.backbones.base import Encoder, mean_pool, quiet
+from mosld.backbones.sampling import Texts, cut, word_table
+from mosld.config import ConfigError
+from mosld.tasks.base import Example
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # in this order: ids 0 to 4
+BLOCK = 16  # steps whose texts are drawn at once; checkpoints fall between blocks
+SHARPNESS = 20.0  # similarities are multiplied by it before a softmax: 1 / temperature of the scoring
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result."""
+
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    inner: int = 512
+    pieces: int = 28_000
+    longest: int = 128  # tokens
+    steps: int = 40_000
+    batch: int = 4096
+    group: int = 8
+    lr: float = 2e-3
+    warmup: int = 500
+    weight_decay: float = 0.01
+    seed: int = 0
+    # Weights of the losses, see `losses`.
+    cosine: float = 1.0
+    pairs: float = 10.0
+    ranks: float = 1.0
+    near: float = 1.0
+
+
+def prepare(folder: Path, recipe: Recipe, progress: fetch.Progress | None = None) -> None:
+    """Write texts, tokenizer, teacher and watched rows into `folder`, as far as they are missing."""
+    if not all((folder / "text" / f"{source}.txt").is_file() for source in corpus.SOURCES):
+        corpus.build(folder / "text", progress)
+    if not (folder / "tokenizer.json").is_file():
+        train_tokenizer(folder, recipe.pieces)
+    teacher = folder / "teacher"
+    if not (teacher / "model.safetensors").is_file():
+        with quiet():
+            model, tokenizer, _ = minilm.open_model(progress)
+        model.half().save_pretrained(teacher)
+        tokenizer.save_pretrained(teacher)
+    if not (folder / "watched.json").is_file():
+        rows = {}
+        for info in tasks.catalogue():
+            try:
+                rows[info.name] = [dataclasses.asdict(e) for e in tasks.load(info.name, corpus.SEED, progress).validation[:300]]
+            except ConfigError:
+                continue  # a set that only the hub has
+        fetch.write(folder / "watched.json", json.dumps(rows))
+
+
+def train_tokenizer(folder: Path, pieces: int) -> None:
+    """A word-piece tokenizer in BERT's form, lower case, trained on a sample of the texts."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=pieces, special_tokens=list(SPECIAL), show_progress=False, limit_alphabet=200)
+    tokenizer.train_from_iterator(corpus.sample(folder / "text", 1_000_000), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+
+
+def new_student(recipe: Recipe, tokenizer, teacher: BertModel, teacher_tokenizer) -> BertModel:
+    """A student with drawn weights, its token embeddings the teacher's in the main `width` directions (PCA).
+
+    A piece that the teacher does not have starts as the mean of the teacher's pieces of it.
+    """
+    torch.manual_seed(recipe.seed)
+    student = BertModel(
+        BertConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=recipe.width,
+            num_hidden_layers=recipe.layers,
+            num_attention_heads=recipe.heads,
+            intermediate_size=recipe.inner,
+            max_position_embeddings=recipe.longest,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        ),
+        add_pooling_layer=False,
+    )
+    table = teacher.embeddings.word_embeddings.weight.detach().float().cpu()  # [V, D]
+    known = teacher_tokenizer.get_vocab()
+    rows = []
+    for piece in sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id):
+        ids = [known[piece]] if piece in known else teacher_tokenizer.encode(piece.removeprefix("##"), add_special_tokens=False).ids
+        rows.append(table[ids].mean(0) if ids else torch.zeros(table.shape[1]))
+    full = torch.stack(rows)
+    full = full - full.mean(0)
+    _, _, main = torch.linalg.svd(full[:8000], full_matrices=False)  # early ids are single letters and common words
+    first = full @ main[: recipe.width].T
+    student.embeddings.word_embeddings.weight.data.copy_(first / first.std() * 0.05)
+    return student
+
+
+def losses(student: Tensor, mapped: Tensor, teacher: Tensor, group: int) -> dict[str, Tensor]:
+    """The four losses of a step. student [M, d], mapped [M, D] (student through a linear map), teacher [M, D]: unit vectors.
+
+    cosine: mean of 1 - cos(mapped, teacher).
+    pairs: mean squared error of all similarities within the step; near: the same within groups, where similarities differ finely, plus
+        the divergence of the softmax over a group's other texts, as in choosing among options.
+    ranks: divergence of the softmax over all other texts of the step.
+    """
+    of_student, of_teacher = student @ student.T, teacher @ teacher.T  # [M, M]
+    out = {"cosine": 1 - (mapped * teacher).sum(-1).mean(), "pairs": (of_student - of_teacher).square().mean()}
+    out["ranks"] = _divergence(of_student, of_teacher)
+    s, t = (x.view(-1, group, x.shape[-1]) for x in (student, teacher))
+    s, t = s @ s.transpose(1, 2), t @ t.transpose(1, 2)  # [M / G, G, G]
+    out["near"] = 10 * (s - t).square().mean() + _divergence(s, t)
+    return out
+
+
+def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over rows of KL(teacher || student) of the softmax over similarities [..., n, n], the diagonal left out."""
+    hide = torch.eye(student.shape[-1], dtype=torch.bool, device=student.device)
+    p = (SHARPNESS * teacher).masked_fill(hide, -1e4).log_softmax(-1)
+    q = (SHARPNESS * student).masked_fill(hide, -1e4).log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1).mean()
+
+
+def embed(model: BertModel, ids: Tensor, count: Tensor, rows: int) -> Tensor:
+    """Mean-pooled vectors [M, d] of padded ids [M, L]; `rows` texts of like length at a time, so that little padding is read."""
+    order = count.argsort()
+    out = []
+    for part in order.split(rows):
+        most = int(count[part[-1]])
+        mask = (torch.arange(most, device=ids.device) < count[part, None]).long()
+        out.append(mean_pool(model(input_ids=ids[part, :most], attention_mask=mask).last_hidden_state.float(), mask))
+    return torch.cat(out)[order.argsort()]
+
+
+def train(folder: Path, recipe: Recipe, device: torch.device, seconds: float = math.inf) -> bool:
+    """Train to the last step, from the last checkpoint if there is one; True when done, False when `seconds` were over before."""
+    from tokenizers import Tokenizer
+
+    began = time.monotonic()
+    torch.set_float32_matmul_precision("high")
+    texts = Texts.read(folder / "text", {name: source.weight for name, source in corpus.SOURCES.items()}, device)
+    readers = [Tokenizer.from_file(str(folder / name)) for name in ("tokenizer.json", "teacher/tokenizer.json")]
+    tables = [word_table(reader, texts.vocabulary).to(device) for reader in readers]
+    marks = [[reader.token_to_id(mark) for mark in ("[CLS]", "[SEP]")] for reader in readers]
+    with quiet():
+        teacher = BertModel.from_pretrained(folder / "teacher", add_pooling_layer=False, dtype="float32", use_safetensors=True).eval()
+    student = new_student(recipe, readers[0], teacher, readers[1]).to(device)
+    teacher = teacher.to(device).requires_grad_(False)
+    teacher = teacher.half() if device.type == "cuda" else teacher
+    modules = nn.ModuleDict({"student": student, "map": nn.Linear(recipe.width, teacher.config.hidden_size)}).to(device)
+    optimiser = torch.optim.AdamW(modules.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+    step = _restore(folder, modules, optimiser, recipe)
+    log = open(folder / "log.jsonl", "a")  # noqa: SIM115
+    while step < recipe.steps and time.monotonic() - began < seconds:
+        # Texts are a function of seed and step, so that a run that goes on draws what it would have drawn.
+        generator = torch.Generator(device).manual_seed(recipe.seed * 1_000_003 + step)
+        words, length = texts.draw(recipe.batch * BLOCK, recipe.group, generator)
+        (ids, count), (teacher_ids, teacher_count) = (
+            cut(words, length, table, first, last, recipe.longest) for table, (first, last) in zip(tables, marks, strict=True)
+        )
+        with torch.no_grad():
+            target = F.normalize(embed(teacher, teacher_ids, teacher_count, 8192), dim=-1)
+        for part in torch.arange(len(ids), device=device).split(recipe.batch):
+            lr = recipe.lr * min(1.0, (step + 1) / recipe.warmup) * (1 + math.cos(math.pi * step / recipe.steps)) / 2
+            for settings in optimiser.param_groups:
+                settings["lr"] = lr
+            pooled = embed(student, ids[part], count[part], math.ceil(recipe.batch / 3))
+            found = losses(F.normalize(pooled, dim=-1), F.normalize(modules["map"](pooled), dim=-1), target[part], recipe.group)
+            optimiser.zero_grad()
+            sum(getattr(recipe, name) * value for name, value in found.items()).backward()
+            nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+        if (step // BLOCK) % 16 == 0:
+            record = {"step": step, "seconds": round(time.monotonic() - began, 1), **{k: round(v.item(), 5) for k, v in found.items()}}
+            print(json.dumps(record), file=log, flush=True)
+        if (step // BLOCK) % 128 == 0:
+            _keep(folder, modules, optimiser, recipe, step)
+    _keep(folder, modules, optimiser, recipe, step)
+    log.close()
+    return step >= recipe.steps
+
+
+def _keep(folder: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe, step: int) -> None:
+    """Checkpoint as safetensors: weights, both moments of AdamW, and in the metadata step and recipe."""
+    tensors = {f"weights.{name}": value for name, value in modules.state_dict().items()}
+    for number, values in optimiser.state_dict()["state"].items():
+        tensors |= {f"moments.{number}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    metadata = {"step": str(step), "recipe": json.dumps(dataclasses.asdict(recipe))}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "checkpoint.part", metadata)
+    (folder / "checkpoint.part").replace(folder / "checkpoint.safetensors")
+
+
+def _restore(folder: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, recipe: Recipe) -> int:
+    """Put a checkpoint in; gives its step, 0 when there is none. Raises ConfigError when it is of another recipe."""
+    from safetensors import safe_open
+
+    path = folder / "checkpoint.safetensors"
+    if not path.is_file():
+        return 0
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    if json.loads(metadata["recipe"]) != dataclasses.asdict(recipe):
+        raise ConfigError(f"folder: '{folder}' holds a checkpoint of another recipe; give another folder or the same settings.")
+    tensors = load_file(path)
+    modules.load_state_dict({k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")})
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("moments."):
+            _, number, field = name.split(".")
+            state.setdefault(int(number), {})[field] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    return int(metadata["step"])
+
+
+def export(folder: Path, target: Path, recipe: Recipe) -> None:
+    """config.json, tokenizer.json and model.safetensors (half precision) of the last checkpoint."""
+    target.mkdir(parents=True, exist_ok=True)
+    tensors = load_file(folder / "checkpoint.safetensors")
+    start = "weights.student."
+    weights = {k.removeprefix(start): v.half().contiguous() for k, v in tensors.items() if k.startswith(start)}
+    save_file(weights, target / "model.safetensors", {"format": "pt"})
+    config = BertConfig(
+        vocab_size=len(weights["embeddings.word_embeddings.weight"]),
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        intermediate_size=recipe.inner,
+        max_position_embeddings=recipe.longest,
+        architectures=["BertModel"],
+        dtype="float16",
+    )
+    (target / "config.json").write_text(config.to_json_string())
+    (target / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+
+
+def accuracies(model: BertModel, tokenizer_file: Path, rows: dict[str, list[dict]], device: torch.device | str = "cpu") -> dict[str, float]:
+    """Zero-shot accuracy on every task of `rows`."""
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), pad_token="[PAD]", unk_token="[UNK]")
+    backbone = Encoder("watched", model, tokenizer, "")
+    out = {}
+    for name, values in rows.items():
+        examples = [Example(e["question"], tuple(e["options"]), e["answer"]) for e in values]
+        right = 0
+        for first in range(0, len(examples), 100):
+            part = examples[first : first + 100]
+            batch = backbone.batch(part, [0] * len(part)).to(device)
+            with torch.no_grad():
+                right += int((backbone.score(batch).argmax(1) == batch.answer).sum())
+        out[name] = right / len(examples)
+    return out
+
+
+def watch(folder: Path, weights: Path, device: torch.device | str = "cpu") -> dict[str, dict[str, float]]:
+    """Accuracy of chance, teacher and an exported student on the watched validation rows, and the share of the margin that is kept."""
+    rows = json.loads((folder / "watched.json").read_text())
+    with quiet():
+        models = {
+            key: BertModel.from_pretrained(path, add_pooling_layer=False, dtype="float32", use_safetensors=True).to(device)
+            for key, path in (("teacher", folder / "teacher"), ("student", weights))
+        }
+    out = {"chance": {name: sum(1 / len(e["options"]) for e in v) / len(v) for name, v in rows.items()}}
+    out["teacher"] = accuracies(models["teacher"], folder / "teacher" / "tokenizer.json", rows, device)
+    out["student"] = accuracies(models["student"], weights / "tokenizer.json", rows, device)
+    margin = {key: sum(out[key][n] - out["chance"][n] for n in rows) / len(rows) for key in ("teacher", "student")}
+    return {**out, "margin": {**margin, "kept": margin["student"] / margin["teacher"]}}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`python -m mosld.backbones.distil --folder DIR`: every field of `Recipe` is a flag."""
+    parser = argparse.ArgumentParser(prog="python -m mosld.backbones.distil", description="Distil nano from all-MiniLM-L6-v2.")
+    parser.add_argument("--folder", type=Path, default=Path("runs/nano"), help="texts, tokenizer, checkpoint and log (default runs/nano)")
+    parser.add_argument("--out", type=Path, help="where the result goes (default FOLDER/weights)")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop training after so long, to go on with the same command later")
+    for field in dataclasses.fields(Recipe):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
+    given = parser.parse_args(arguments)
+    recipe = Recipe(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Recipe)})
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        prepare(given.folder, recipe, lambda text, share: print(text) if share is None else None)
+        done = train(given.folder, recipe, device, given.seconds)
+    except ConfigError as error:
+        parser.error(str(error))
+    target = given.out or given.folder / "weights"
+    export(given.folder, target, recipe)
+    print("Done." if done else "Stopped; the same command goes on.")
+    for key, values in watch(given.folder, target, device).items():
+        print(key, {name: round(value, 3) for name, value in values.items()})
+
+
+if __name__ == "__main__":
+    main()

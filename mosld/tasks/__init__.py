@@ -1,0 +1,62 @@
+"""Tasks: questions with options, in three suites under one catalogue.
+
+- `catalogue()`: what is known of every task; nothing is loaded, no network is used.
+- `check(names)`: refuses names that cannot be loaded, before anything is.
+- `load(name, seed)`: a task with its split.
+
+Suites: `world.py` (sentences of our own grammar, `grammar.py`), `real.py` (public data sets), `own.py` (a user's file).
+`mixture.py` draws batches from several tasks; `base.py` says what a task is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+
+from mosld.config import ConfigError
+from mosld.tasks.base import Example, Task, TaskInfo
+
+__all__ = ["Example", "Task", "TaskInfo", "catalogue", "check", "load"]
+
+
+def catalogue() -> list[TaskInfo]:
+    """Every task that has a name, the world suite first."""
+    # Imported here, so that `mosld.tasks.base` alone stays quick to import.
+    from mosld.tasks import real, world
+
+    return [t.info for t in world.TASKS.values()] + list(real.INFOS.values())
+
+
+def check(names: Iterable[str], files: bool = True) -> None:
+    """Refuse an unknown name, and the path of an own file that is not there.
+
+    `files=False` refuses every path: what comes from a link or over the web must not make the server read its files.
+    Raises ConfigError; for a misspelt name it says which names are close.
+    """
+    from mosld.tasks import own
+
+    known = [info.name for info in catalogue()]
+    for name in names:
+        if name in known:
+            continue
+        if not own.is_path(name):
+            close = [k for k in known if k.endswith(f"/{name}")] or difflib.get_close_matches(name[:80], known, n=3)
+            hint = f"did you mean {' or '.join(close)}?" if close else "'python -m mosld tasks' lists the names; a .jsonl or .csv file is a task too."
+            raise ConfigError(f"tasks: '{name[:80]}' is not known; {hint}")
+        if not files:
+            raise ConfigError(f"tasks: '{name[-80:]}' is a file, which cannot be named here; choose a task of the catalogue or upload the file.")
+        own.check(name)
+
+
+def load(name: str, seed: int = 0, progress: Callable[[str, float | None], None] | None = None) -> Task:
+    """A task with its rows, split by the seed.
+
+    progress(sentence, fraction in [0, 1] or None) hears of downloads. Raises ConfigError for an unknown name, a faulty own file,
+    or a real set that cannot be reached.
+    """
+    from mosld.tasks import own, real, world
+
+    check([name])
+    if name in world.TASKS:
+        return world.load(name, seed)
+    return own.load(name, seed) if own.is_path(name) else real.load(name, seed, progress)

@@ -1,0 +1,121 @@
+"""Rows of a real task before they are split: what the converters give, how rows are cleaned, split by seed and kept on disk.
+
+- `Row`: a question with its options, before it belongs to a part.
+- `clean(rows)`: spaces tidied, long texts cut, rows that repeat or cannot be answered dropped.
+- `split(rows, seed)`: training, validation and test rows, the same for the same seed; no group is in two of them.
+- `dump` / `parse`: rows as JSON lines, for the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from mosld.tasks.base import Example
+
+LONGEST = 2000  # characters of a question: more than the 512 tokens a backbone may be given
+MOST_TEST, MOST_VALIDATION = 500, 300
+
+
+@dataclass(frozen=True)
+class Row:
+    """One question. `group`: rows of one group stay in one part (they share a passage, a review, a story); by default the question.
+    `held`: the publisher of the set holds this row out for testing, so it is never trained on.
+    """
+
+    question: str
+    options: tuple[str, ...]
+    answer: int
+    group: str = ""
+    held: bool = False
+
+
+def normalised(text: str) -> str:
+    """Letters and digits in lower case: two texts that differ in case, spaces and punctuation only count as the same."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _tidy(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0]
+
+
+def clean(rows: Iterable[Row]) -> list[Row]:
+    """Rows with tidy texts. Dropped are: a question seen before, an empty or repeated option, fewer than two options."""
+    out, seen = [], set()
+    for row in rows:
+        question, options = _cut(_tidy(row.question)), tuple(_tidy(option) for option in row.options)
+        key = normalised(question)
+        distinct = {option.casefold() for option in options}
+        if key in seen or len(options) < 2 or len(distinct) < len(options) or "" in distinct or not 0 <= row.answer < len(options):
+            continue
+        seen.add(key)
+        # Only equality of groups matters, and a passage is long.
+        group = hashlib.sha256((normalised(row.group) or key).encode()).hexdigest()[:16]
+        out.append(Row(question, options, row.answer, group, row.held))
+    return out
+
+
+def _part(rows: list[Row], most: int, rng: random.Random) -> tuple[list[Row], list[Row]]:
+    """Whole groups, at random, until `most` rows are taken; and the rows of all other groups. What is over `most` is left out of both."""
+    groups = sorted({row.group for row in rows})
+    rng.shuffle(groups)
+    size: dict[str, int] = {}
+    for row in rows:
+        size[row.group] = size.get(row.group, 0) + 1
+    chosen, count = set(), 0
+    for group in groups:
+        if count >= most:
+            break
+        chosen.add(group)
+        count += size[group]
+    taken = [row for row in rows if row.group in chosen]
+    rng.shuffle(taken)
+    return taken[:most], [row for row in rows if row.group not in chosen]
+
+
+def split(rows: list[Row], seed: int, shuffle_options: bool = False) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
+    """Training, validation and test part of cleaned rows: a fifth of the rows each for the last two, at most 300 and 500.
+
+    Where the publisher holds rows out, the test part is drawn from these alone, and rows of their groups are not trained on.
+    """
+    rng = random.Random(f"split {seed}")
+    held = [row for row in rows if row.held]
+    if held:
+        fixed = {row.group for row in held}
+        test, _ = _part(held, MOST_TEST, rng)
+        rest = [row for row in rows if not row.held and row.group not in fixed]
+    else:
+        test, rest = _part(rows, min(MOST_TEST, len(rows) // 5), rng)
+    validation, train = _part(rest, min(MOST_VALIDATION, len(rows) // 5), rng)
+    rng.shuffle(train)
+    return tuple(tuple(_example(row, rng if shuffle_options else None) for row in part) for part in (train, validation, test))
+
+
+def _example(row: Row, rng: random.Random | None) -> Example:
+    if rng is None:
+        return Example(row.question, row.options, row.answer)
+    order = rng.sample(range(len(row.options)), len(row.options))
+    return Example(row.question, tuple(row.options[i] for i in order), order.index(row.answer))
+
+
+def dump(header: dict, rows: list[Row]) -> str:
+    """JSON lines: the header with the number of rows, then one row a line."""
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in ({**header, "rows": len(rows)}, *map(asdict, rows)))
+
+
+def parse(text: str) -> tuple[dict, list[Row]]:
+    """What `dump` wrote. Raises ValueError for a file that is cut short or not of this form."""
+    lines = text.split("\n")
+    header = json.loads(lines[0])
+    rows = [Row(**{**values, "options": tuple(values["options"])}) for values in map(json.loads, filter(None, lines[1:]))]
+    if not isinstance(header, dict) or header.get("rows") != len(rows):
+        raise ValueError("the file is cut short")
+    return header, rows

@@ -1,0 +1,102 @@
+"""Arms: copies of one frozen backbone with different adapters, trained in lockstep on the same batches.
+
+- `Arm`: a replica, its adapters and its optimiser.
+- `share_prefix`: what lies below the first adapted layer is computed once a batch for all arms.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mosld.adapters import attach
+from mosld.backbones.base import Backbone, Batch
+from mosld.config import RunConfig
+
+
+class Arm:
+    """One arm. `config` is the run's configuration with this arm's values put in and the method's own filled in."""
+
+    def __init__(self, name: str, config: RunConfig, backbone: Backbone, tasks: int):
+        self.name, self.config, self.backbone = name, config.effective(), backbone
+        self.model = backbone.replica()
+        self.handle = attach(self.model, self.config, config.seed, tasks, instance_dim=backbone.d_model)
+        self.handle.train(False)
+        self.lr = config.lr
+        parameters = self.handle.parameters()
+        if config.optimiser == "adamw":
+            self.optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+        else:
+            self.optimiser = torch.optim.SGD(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 1: it rises in a line over the warm-up, then stays."""
+        return self.lr * min(1.0, step / max(self.config.warmup, 1))
+
+    def backward(self, batch: Batch, probing: bool) -> tuple[Tensor, float]:
+        """Cross-entropy of the batch (a tensor without graph) and the extra losses; gradients are left in the parameters."""
+        self.handle.train(True)
+        self.optimiser.zero_grad(set_to_none=True)
+        with self.handle.context(batch.attention_mask, batch.task, probing=probing):
+            loss = F.cross_entropy(self.backbone.score(batch, self.model), batch.answer)
+            extra = self.handle.extra_loss()
+            (loss + extra).backward()
+        self.handle.train(False)
+        return loss.detach(), float(extra.detach()) if isinstance(extra, Tensor) else extra
+
+    def update(self, step: int) -> float:
+        """One optimiser step; returns its learning rate."""
+        rate = self.rate(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        return rate
+
+    @torch.inference_mode()
+    def right(self, batch: Batch) -> Tensor:
+        """Which of the batch's questions are answered right, [N]; adapters in evaluation mode."""
+        with self.handle.context(batch.attention_mask, batch.task):
+            return self.backbone.score(batch, self.model).argmax(1) == batch.answer
+
+
+class Once(nn.Module):
+    """A frozen module that several models share: asked again with the same tensor, it gives the last answer again."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+        self._asked: tuple[Tensor, bool] | None = None
+        self._answer = None
+
+    def forward(self, *args, **kwargs):
+        tensor = next(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
+        key = (tensor, torch.is_inference_mode_enabled())
+        if self._asked is None or self._asked[0] is not tensor or self._asked[1] != key[1]:
+            self._answer = self.module(*args, **kwargs)
+            self._asked = key
+        return self._answer
+
+
+def share_prefix(arms: list[Arm]) -> None:
+    """Let all arms use one computation of the embeddings and of the layers below every arm's first adapter."""
+    if len(arms) < 2:
+        return
+    first = min(_first_layer(arm) for arm in arms)
+    for path in _prefix(arms[0].model, first):
+        once = Once(arms[0].model.get_submodule(path))
+        for arm in arms:
+            parent, _, child = path.rpartition(".")
+            setattr(arm.model.get_submodule(parent), child, once)
+
+
+def _first_layer(arm: Arm) -> int:
+    """Number, in its list of layers, of the lowest layer that holds an adapter."""
+    return min(int(part) for a in arm.handle.adapters for part in a.site.name.split(".") if part.isdigit())
+
+
+def _prefix(model: nn.Module, layers: int) -> list[str]:
+    """Paths of the embedding module and of the first `layers` layers."""
+    paths = [next((n for n, _ in model.named_modules() if n.rpartition(".")[2] in ("embeddings", "embed_tokens", "wte")), None)]
+    stack = next((n for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers), None)
+    return [p for p in paths if p] + [f"{stack}.{i}" for i in range(layers)] * (stack is not None)

@@ -1,0 +1,236 @@
+"""The Trainer: steps all arms of a run in lockstep and yields Frames. It knows nothing of any interface.
+
+    trainer = Trainer(RunConfig(tasks="world/mood,world/place", steps=100), out="runs/first")
+    for frame in trainer.frames():
+        print(frame.step, [arm.loss for arm in frame.arms])
+
+Pause, step, change and stop are calls: `frames()` returns after the step during which `pause()` was called, and calling it again
+goes on. Same configuration, same machine: same Frames. With `out`, every Frame is on disk as soon as it is made, and the adapters are
+saved whenever the iteration ends, whatever ended it; `Trainer.resume(out)` goes on bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from mosld import backbones, tasks
+from mosld.config import ConfigError, RunConfig, to_text
+from mosld.tasks.base import Example, Task
+from mosld.tasks.mixture import Mixture
+from mosld.training import checkpoint
+from mosld.training.arms import Arm, share_prefix
+from mosld.training.frame import ArmFrame, Frame
+from mosld.training.probe import before_step, measure
+from mosld.training.runlog import LinearInfo, RunLog
+
+SCORE_ROWS = 64  # questions scored in one forward pass
+HOT = ("lr", "dropout", "balance")  # what may change during a run
+Progress = Callable[[str, float | None], None]
+
+
+class Trainer:
+    """All arms of one run.
+
+    Args:
+        config: the run. out: its directory, made on the first Frame. progress: told of loading, as (sentence, fraction or None).
+
+    Raises ConfigError for a task, backbone or adapter that cannot be had.
+    """
+
+    def __init__(self, config: RunConfig, out: str | Path | None = None, progress: Progress | None = None):
+        self.config, self.out = config, Path(out) if out is not None else None
+        if self.out is not None and (self.out / "run.json").exists():
+            raise ConfigError(f"out: '{self.out}' already holds a run; give another directory, or resume that run.")
+        self.accelerator = Accelerator()
+        self._build(progress)
+        self.step, self.seconds, self._pausing, self._ended = 0, 0.0, False, False
+        self._changes: list[str] = []
+
+    def _build(self, progress: Progress | None) -> None:
+        config = self.config
+        tasks.check([*config.tasks, *config.held_out])
+        names = [*config.tasks, *config.held_out]
+        self.tasks: list[Task] = [tasks.load(name, config.seed, progress) for name in names]
+        self.backbone = backbones.load(config.backbone, config.layers, config.max_tokens, config.temperature, progress)
+        self.backbone.model.to(self.accelerator.device)
+        mixed = self.tasks[: len(config.tasks)]
+        self.mixture = Mixture(mixed, list(config.tasks.values()), config.batch, config.seed)
+        labels = config.arm_names()
+        self.arms = [Arm(label, config.arm(i), self.backbone, len(mixed)) for i, label in enumerate(labels)]
+        share_prefix(self.arms)
+        self.log = RunLog(
+            config=config,
+            arms=labels,
+            tasks=list(config.tasks),
+            held_out=list(config.held_out),
+            chance={t.name: t.chance for t in self.tasks},
+            majority={t.name: t.majority for t in self.tasks},
+            linears=[[_info(a.site) for a in arm.handle.adapters] for arm in self.arms],
+            parameters=[arm.handle.count() for arm in self.arms],
+            versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers", "accelerate")}},
+            data={**{t.name: t.digest() for t in self.tasks}, "backbone": self.backbone.source},
+        )
+
+    # the loop
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames until the run ends or `pause` is called; the first Frame, step 0, is scored before any training."""
+        return self.advance(self.config.steps)
+
+    def advance(self, steps: int) -> Iterator[Frame]:
+        """Frames of at most `steps` further optimiser steps (and of step 0, if it was not made yet)."""
+        self._pausing = False
+        return self._run(min(self.step + steps, self.config.steps))
+
+    def _run(self, last: int) -> Iterator[Frame]:
+        try:
+            if not self.log.frames:
+                yield self._emit(self._start())
+            while self.step < last and not self._ended and not self._pausing:
+                yield self._emit(self._train())
+        finally:
+            if self.out is not None and self.log.frames:
+                self.save(self.out)
+
+    def pause(self) -> None:
+        """Make `frames` return after the step it is in. Safe to call from another thread."""
+        self._pausing = True
+
+    def stop(self) -> Frame | None:
+        """End the run here. Returns the last Frame, or None if the run had ended already."""
+        if self._ended or not self.log.frames:
+            return None
+        self._pausing = self._ended = True
+        arms = [ArmFrame(None, 0.0, arm.rate(self.step), arm.handle.dropout) for arm in self.arms]
+        frame = self._emit(Frame(self.step, arms, "stopped", f"Stopped at step {self.step}.", self.seconds))
+        if self.out is not None:
+            self.save(self.out)
+        return frame
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended: all steps made, stopped or diverged."""
+        return self._ended
+
+    def change(self, arm: int | None = None, **values: float) -> None:
+        """Change learning rate, dropout or balance from the next step on, in one arm or in all. Raises ConfigError."""
+        for name, value in values.items():
+            if name not in HOT:
+                raise ConfigError(f"{name}: it cannot change during a run; what can is {', '.join(HOT)}.")
+            checked = getattr(self.config.replace(**{name: value}), name)
+            for a in self.arms if arm is None else [self.arms[arm]]:
+                target = a if name == "lr" else a.handle
+                self._changes.append(f"{a.name}: {name} {to_text(name, getattr(target, name))} to {to_text(name, checked)}.")
+                setattr(target, name, checked)
+
+    def _emit(self, frame: Frame) -> Frame:
+        if self.out is not None and self.accelerator.is_main_process:
+            self.log.write(self.out, frame)
+        self.log.append(frame)
+        return frame
+
+    def _start(self) -> Frame:
+        began = time.perf_counter()
+        accuracy = self._score(self.arms[0], "validation")  # adapters start at zero update: all arms equal the backbone
+        arms = [ArmFrame(None, 0.0, 0.0, arm.handle.dropout, accuracy) for arm in self.arms]
+        self.seconds += time.perf_counter() - began
+        return Frame(0, arms, "start", "Before training: every arm equals the frozen backbone.", self.seconds)
+
+    def _train(self) -> Frame:
+        began = time.perf_counter()
+        self.step += 1
+        rows = self.mixture.batch(self.step - 1)
+        processes, mine = self.accelerator.num_processes, self.accelerator.process_index
+        rows = rows[mine::processes] or rows[:1]
+        batch = self.backbone.batch([e for _, e in rows], [t for t, _ in rows]).to(self.accelerator.device)
+        probing = self.step % self.config.probe_every == 0 or self.step in (1, self.config.steps)
+        final = self.step == self.config.steps
+        arms, lost = [], []
+        for arm in self.arms:
+            before = before_step(arm.handle) if probing else None
+            loss, extra = arm.backward(batch, probing)
+            if processes > 1:
+                loss = self._average(arm, loss)
+            value = float(loss)
+            if not math.isfinite(value):
+                lost.append(arm.name)
+                arms.append(ArmFrame(None, 0.0, arm.rate(self.step), arm.handle.dropout))
+                continue
+            rate = arm.update(self.step)
+            probes = measure(arm.handle, before, batch.task, batch.attention_mask, self.mixture_size) if probing else None
+            arms.append(ArmFrame(value, extra, rate, arm.handle.dropout, None, probes))
+        event, note = ("change", " ".join(self._changes)) if self._changes else ("", "")
+        self._changes = []
+        if lost:
+            self._ended, event = True, "diverged"
+            note = f"The loss of '{lost[0]}' is no longer finite at step {self.step}: the run ends here; try a smaller learning rate."
+        elif final or self.step % self.config.eval_every == 0:
+            part = "test" if final else "validation"
+            arms = [dataclasses.replace(f, accuracy=self._score(arm, part)) for f, arm in zip(arms, self.arms, strict=True)]
+            if final:
+                self._ended, event = True, "end"
+                note = " ".join(filter(None, [note, f"All {self.step} steps are done; the last accuracies are on test rows."]))
+        self.seconds += time.perf_counter() - began
+        return Frame(self.step, arms, event, note, self.seconds)
+
+    @property
+    def mixture_size(self) -> int:
+        return len(self.config.tasks)
+
+    def _average(self, arm: Arm, loss: torch.Tensor) -> torch.Tensor:
+        """Mean of gradients and loss over all processes, each of which had its own slice of the batch."""
+        gradients = [p.grad for p in arm.handle.parameters() if p.grad is not None]
+        flat = self.accelerator.reduce(torch.cat([loss.view(1), *(g.reshape(-1) for g in gradients)]), "mean")
+        offset = 1
+        for g in gradients:
+            g.copy_(flat[offset : offset + g.numel()].view_as(g))
+            offset += g.numel()
+        return flat[0]
+
+    def _score(self, arm: Arm, part: str) -> dict[str, float]:
+        """Accuracy of one arm on each task's validation or test rows."""
+        out = {}
+        for index, task in enumerate(self.tasks):
+            rows: tuple[Example, ...] = getattr(task, part)[: self.config.eval_rows]
+            right = 0
+            for start in range(0, len(rows), SCORE_ROWS):
+                chunk = rows[start : start + SCORE_ROWS]
+                batch = self.backbone.batch(chunk, [min(index, self.mixture_size - 1)] * len(chunk)).to(self.accelerator.device)
+                right += int(arm.right(batch).sum())
+            out[task.name] = right / len(rows)
+        return out
+
+    # files
+
+    def save(self, folder: str | Path) -> None:
+        """Write header, frames, the adapters of every arm and what `resume` needs."""
+        if self.accelerator.is_main_process:
+            self.log.save(folder)
+            checkpoint.save(self, Path(folder))
+
+    @classmethod
+    def resume(cls, folder: str | Path, progress: Progress | None = None) -> Trainer:
+        """A trainer that goes on where `folder`'s last checkpoint was made, bit for bit. Raises ConfigError."""
+        log = RunLog.load(folder)
+        trainer = cls(log.config, progress=progress)
+        changed = [name for name, digest in log.data.items() if trainer.log.data.get(name) != digest]
+        if changed:
+            raise ConfigError(f"resume: the rows or weights of '{changed[0]}' are not those the run was started with.")
+        checkpoint.load(trainer, Path(folder))
+        trainer.log.frames = [f for f in log.frames if f.step <= trainer.step and f.event != "stopped"]
+        trainer.out = Path(folder)
+        trainer._ended = trainer.step >= trainer.config.steps
+        return trainer
+
+
+def _info(site) -> LinearInfo:
+    return LinearInfo(site.name, site.layer, site.target, site.experts)

@@ -1,0 +1,52 @@
+"""What a view is: its sentences, its choices, and the markup of its figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+# Choices that several views offer: name in the store, label, and its values (filled by the page where they depend on the run).
+LAYER = ("layer", "Layer", (("all", "all"),))
+PROJECTION = ("projection", "Projection", (("all", "all"),))
+
+
+@dataclass(frozen=True)
+class View:
+    """One live picture. `shows` is its one line, `defines` are paragraphs shown on demand."""
+
+    name: str
+    title: str
+    shows: str
+    defines: tuple[str, ...]
+    choices: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = ()
+
+    def html(self) -> str:
+        """A figure with a fixed canvas. Nothing in it changes while frames arrive but what the script draws."""
+        choices = "".join(_select(self.name, *c) for c in self.choices)
+        defines = "".join(f"<p>{escape(p)}</p>" for p in self.defines)
+        return (
+            f'<figure class="lab-figure" id="figure-{self.name}"><figcaption><div><h2>{escape(self.title)}</h2>'
+            f'<p class="lab-shows">{escape(self.shows)}</p></div><div class="lab-choices">{choices}</div></figcaption>'
+            f'<div class="lab-canvas"><canvas tabindex="0" role="img" aria-label="{escape(self.title)}"></canvas></div>'
+            f'<details><summary>Definition and numbers in words</summary>{defines}<p class="lab-say"></p></details></figure>'
+        )
+
+    def javascript(self) -> str:
+        """What runs once the figure is on the page: the view's own script, then mount, as soon as the shared scripts are there."""
+        return (
+            "const go = () => { if (!window.MoSLD || !window.MoSLD.chart) return setTimeout(go, 20);\n"
+            f"{script(self.name)}\nwindow.MoSLD.mount('{self.name}', element); }};\ngo();"
+        )
+
+
+def _select(view: str, name: str, label: str, values: tuple[tuple[str, str], ...]) -> str:
+    options = "".join(f'<option value="{escape(v)}">{escape(text)}</option>' for v, text in values)
+    return f'<label>{escape(label)} <select data-choose="{name}" id="{view}-{name}">{options}</select></label>'
+
+
+def script(name: str) -> str:
+    """The JavaScript file of that name in this folder."""
+    return (HERE / f"{name}.js").read_text(encoding="utf-8")

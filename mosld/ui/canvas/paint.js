@@ -1,0 +1,132 @@
+// What every picture shares: colours from the page's theme, a sharp canvas, marks that answer to the pointer and to the
+// arrow keys, one tooltip, and mount(), which gives a view its place on the page.
+((M) => {
+  const root = () => getComputedStyle(document.querySelector(".gradio-container") || document.body);
+  let colours = null;
+  M.colours = () => {
+    if (colours) return colours;
+    const css = root(), get = (name) => css.getPropertyValue("--lab-" + name).trim();
+    colours = {
+      ink: get("ink"), soft: get("soft"), faint: get("faint"), grid: get("grid"), card: get("card"),
+      arms: [0, 1, 2, 3, 4, 5].map((i) => get("arm-" + i)), heat: get("heat").split(/\s*\|\s*/),
+    };
+    return colours;
+  };
+  new MutationObserver(() => { colours = null; M.changed("theme"); })
+    .observe(document.body, { attributes: true, attributeFilter: ["class"] });
+
+  const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
+  // A colour of the one-hue scale, v in [0, 1]; by the root, so that shares about 1 / E can be told apart.
+  M.heat = (v) => {
+    const stops = M.colours().heat, x = Math.sqrt(Math.max(0, Math.min(1, v))) * (stops.length - 1), i = Math.min(stops.length - 2, Math.floor(x));
+    const a = rgb(stops[i]), b = rgb(stops[i + 1]);
+    return `rgb(${a.map((c, k) => Math.round(c + (b[k] - c) * (x - i))).join(",")})`;
+  };
+  // Arms differ in colour and in dash, so that a picture reads in grey too.
+  M.dashes = [[], [6, 3], [2, 3], [8, 3, 2, 3], [1, 2], [10, 4]];
+
+  const tip = document.createElement("div");
+  tip.id = "lab-tip";
+  tip.setAttribute("aria-hidden", "true");
+  document.body.appendChild(tip);
+  const told = document.createElement("div");
+  told.className = "lab-sr";
+  told.setAttribute("aria-live", "polite");
+  document.body.appendChild(told);
+
+  function show(text, x, y, aloud) {
+    tip.textContent = text;
+    tip.style.display = "block";
+    const w = tip.offsetWidth, h = tip.offsetHeight;
+    tip.style.left = Math.max(6, Math.min(window.innerWidth - w - 6, x + 14)) + "px";
+    tip.style.top = (y + 18 + h > window.innerHeight ? y - h - 12 : y + 18) + "px";
+    if (aloud) told.textContent = text;
+  }
+  const hide = () => { tip.style.display = "none"; };
+  window.addEventListener("scroll", hide, { passive: true });
+
+  // Draw `view` into the figure `element`: { height(S, width), draw(g, S), say(S) }.
+  M.mount = (name, element) => {
+    const view = M.views[name], canvas = element.querySelector("canvas"), words = element.querySelector(".lab-say");
+    const ctx = canvas.getContext("2d");
+    let hits = [], width = 0, dirty = true, ring = null, spoken = 0, visible = true;
+    const g = { ctx, hit: (x, y, w, h, text) => hits.push({ x, y, w, h, text }) };
+
+    function draw() {
+      dirty = false;
+      width = canvas.parentElement.clientWidth;
+      const height = M.header ? view.height(M, width) : 220, ratio = window.devicePixelRatio || 1;
+      canvas.parentElement.style.height = height + "px";
+      if (!width || !visible) { dirty = true; return; }
+      if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
+        canvas.width = Math.round(width * ratio);
+        canvas.height = Math.round(height * ratio);
+        canvas.style.height = height + "px";
+      }
+      ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+      ctx.clearRect(0, 0, width, height);
+      hits = [];
+      Object.assign(g, { w: width, h: height, c: M.colours() });
+      if (M.header && M.frames.length) {
+        view.draw(g, M);
+        if (ring && hits[ring.i]) outline(hits[ring.i]);
+        speak();
+      } else M.label(g, "Press Run: the picture fills while training.", width / 2, height / 2, { align: "center", colour: g.c.soft });
+    }
+    function speak() {
+      const now = Date.now();
+      if (M.state === "running" && now - spoken < 10000) return;
+      spoken = now;
+      const text = view.say(M);
+      if (words.textContent !== text) words.textContent = text;
+      canvas.setAttribute("aria-label", text);
+    }
+    function outline(b) {
+      ctx.strokeStyle = g.c.ink;
+      ctx.lineWidth = 2;
+      ctx.setLineDash([]);
+      ctx.strokeRect(b.x + 1, b.y + 1, b.w - 2, b.h - 2);
+    }
+    let asked = false;
+    const mark = () => { dirty = true; if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); }); } };
+    M.on((what) => { if (visible || what !== "frames") mark(); else dirty = true; });
+    new ResizeObserver(() => { if (canvas.parentElement.clientWidth !== width) mark(); }).observe(canvas.parentElement);
+    new IntersectionObserver((e) => { visible = e[e.length - 1].isIntersecting; if (visible && dirty) draw(); }, { rootMargin: "200px" }).observe(canvas);
+
+    const find = (x, y) => {
+      for (let i = hits.length - 1; i >= 0; i--) { const b = hits[i]; if (x >= b.x && x < b.x + b.w && y >= b.y && y < b.y + b.h) return i; }
+      return -1;
+    };
+    const words_of = (b, x) => (typeof b.text === "function" ? b.text(x - b.x) : b.text);
+    canvas.addEventListener("pointermove", (e) => {
+      const box = canvas.getBoundingClientRect(), x = e.clientX - box.left, y = e.clientY - box.top, i = find(x, y);
+      if (i < 0) return hide();
+      show(words_of(hits[i], x), e.clientX, e.clientY, false);
+    });
+    canvas.addEventListener("pointerleave", hide);
+    canvas.addEventListener("blur", () => { ring = null; hide(); mark(); });
+    canvas.addEventListener("keydown", (e) => {
+      const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[e.key];
+      if (e.key === "Escape") { ring = null; hide(); return mark(); }
+      if (!move || !hits.length) return;
+      e.preventDefault();
+      const i = ring === null ? 0 : next(hits, Math.min(ring.i, hits.length - 1), move), b = hits[i], box = canvas.getBoundingClientRect();
+      ring = { i };
+      show(words_of(b, b.w - 1), box.left + b.x + b.w / 2, box.top + b.y + b.h / 2, true);
+      mark();
+    });
+    mark();
+    draw();
+  };
+
+  // The mark that lies nearest in a direction.
+  function next(hits, from, [dx, dy]) {
+    const cx = (b) => b.x + b.w / 2, cy = (b) => b.y + b.h / 2, a = hits[from];
+    let best = from, least = Infinity;
+    hits.forEach((b, i) => {
+      const x = cx(b) - cx(a), y = cy(b) - cy(a), along = x * dx + y * dy, off = Math.abs(x * dy) + Math.abs(y * dx);
+      if (i !== from && along > 1 && along + 3 * off < least) { least = along + 3 * off; best = i; }
+    });
+    return best;
+  }
+})(window.MoSLD);

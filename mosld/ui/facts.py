@@ -1,0 +1,51 @@
+"""What stands beside the method: its formula and what its arms cost in trainable parameters, without loading a weight."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import mosld
+from mosld.config import ConfigError, RunConfig
+from mosld.counting import SHAPES, count
+from mosld.registry import METHODS
+
+
+@cache
+def formula(method: str) -> str:
+    """The class attribute `formula` of a method, read from its source: importing the class would import torch."""
+    module, _, name = METHODS[method].where.partition(":")
+    path = Path(mosld.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for line in node.body:
+                if isinstance(line, ast.Assign) and line.targets[0].id == "formula":
+                    return ast.literal_eval(line.value)
+    return ""
+
+
+def facts(config: RunConfig) -> dict[str, str]:
+    """Formula, parameters of every arm, and a note on knobs that the method overrules."""
+    arms = [config.arm(index) for index in range(len(config.arms))]
+    notes = list(dict.fromkeys(note for arm in arms for note in arm.ignored()))
+    return {"formula": formula(config.method), "count": _count(config, arms), "note": " ".join(notes), "problem": ""}
+
+
+def _count(config: RunConfig, arms: list[RunConfig]) -> str:
+    if config.backbone not in SHAPES:
+        return "Trainable parameters are counted when the run starts."
+    shape = SHAPES[config.backbone]
+    if 0 < config.layers < shape.layers:
+        shape = type(shape)(config.layers, shape.linears, shape.weights)
+    try:
+        numbers = [count(arm.adapter(), shape, len(config.tasks)) for arm in arms]
+    except ConfigError as problem:
+        return str(problem)
+    text = f"{numbers[0]:,}" if len(set(numbers)) == 1 else " and ".join(f"{n:,}" for n in numbers)
+    return f"Trainable: {text} of {shape.weights:,} ({_share(numbers, shape.weights)})."
+
+
+def _share(numbers: list[int], weights: int) -> str:
+    shares = [f"{n / weights:.1%}" for n in dict.fromkeys(numbers)]
+    return " and ".join(dict.fromkeys(shares))

@@ -1,0 +1,114 @@
+"""The page: what stands where, and which handler answers which event.
+
+- `build()`: the whole interface as gr.Blocks; `launch(page)`: serves it, hardened (see the comments there).
+"""
+
+from __future__ import annotations
+
+import os
+
+import gradio as gr
+
+from mosld.tasks import catalogue
+from mosld.ui.canvas import VIEWS
+from mosld.ui.canvas.timeline import FEED_HTML, TIMELINE_HTML, feed_javascript, timeline_javascript
+from mosld.ui.controls import Controls, task_choices
+from mosld.ui.facts import facts
+from mosld.ui.handlers import SPEEDS, Handlers
+from mosld.ui.limits import QUEUE, UPLOAD_BYTES, Limits
+from mosld.ui.session import Sessions
+from mosld.ui.theme import css, theme
+
+HEAD = (
+    '<div class="lab-head"><h1>MoSLD Lab</h1>'
+    "<p>Train a mixture of low-rank experts that share one matrix, and watch what router, experts and matrices do.</p></div>"
+)
+FACTS = (
+    '<div class="lab-facts">{{#if value.problem}}<span>{{value.problem}}</span>{{/if}}'
+    '<span class="lab-formula">{{value.formula}}</span><span>{{value.count}}</span> <span>{{value.note}}</span></div>'
+)
+TABS = {"Overview": ("gates", "accuracy", "imbalance"), "Loss": ("loss",), "Router": ("router",), "Norms": ("norms",)}
+COPY = "(link) => { if (link) navigator.clipboard?.writeText(new URL(link, window.location.href.split('?')[0]).href); }"
+
+
+def build(limits: Limits | None = None) -> gr.Blocks:
+    """The interface. Nothing is loaded and no torch is imported before somebody is there to use it."""
+    limits = limits or Limits.from_environment()
+    controls = Controls(task_choices(catalogue()))
+    h = Handlers(Sessions(limits), controls)
+    with gr.Blocks(title="MoSLD Lab", analytics_enabled=False, fill_width=True) as page:
+        _html(HEAD)
+        feed = gr.HTML(None, html_template=FEED_HTML, js_on_load=feed_javascript(), elem_id="feed", apply_default_css=False)
+        with gr.Row(elem_id="lab"):
+            with gr.Column(elem_id="panel"):
+                controls.mixture()
+                controls.method()
+                note = gr.HTML(facts(controls.default), html_template=FACTS, elem_id="facts", apply_default_css=False)
+                controls.compare()
+                controls.front()
+                with gr.Accordion("Shape and length", open=False, elem_id="fold-shape"):
+                    controls.shape()
+                controls.rest()
+                with gr.Accordion("A task of your own", open=False, elem_id="fold-own"):
+                    own = gr.File(label="A .jsonl or .csv file of questions", file_types=[".jsonl", ".csv"], type="filepath", height=110)
+                with gr.Accordion("Link", open=False, elem_id="fold-link"):
+                    copy = gr.Button("Copy a link to these settings", size="sm", elem_id="copy")
+                    link = gr.Textbox(label="Link", interactive=False, elem_id="link")
+            with gr.Column(elem_id="stage"):
+                with gr.Column(elem_id="bar"):
+                    with gr.Row(elem_id="transport"):
+                        run = gr.Button("Run", variant="primary", size="md", elem_id="run")
+                        pause = gr.Button("Pause", size="md", elem_id="pause", interactive=False)
+                        step1 = gr.Button("Step 1", size="md", elem_id="step1")
+                        step10 = gr.Button("Step 10", size="md", elem_id="step10")
+                        reset = gr.Button("Reset", size="md", elem_id="reset", interactive=False)
+                        speed = gr.Dropdown(list(SPEEDS), value=next(iter(SPEEDS)), show_label=False, label="Speed", elem_id="speed", container=False)
+                    gr.HTML(html_template=TIMELINE_HTML, js_on_load=timeline_javascript(), elem_id="timeline", apply_default_css=False)
+                with gr.Tabs():
+                    for title, names in TABS.items():
+                        with gr.Tab(title):
+                            for name in names:
+                                view = VIEWS[name]
+                                gr.HTML(html_template=view.html(), js_on_load=view.javascript(), elem_id=f"view-{name}", apply_default_css=False)
+
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        at_once = {"queue": False, **quiet}
+        buttons, values = [pause, step1, step10, reset], controls.inputs
+        for button, handler, inputs in ((run, h.start, values), (pause, h.toggle, None), (step1, h.step1, values), (step10, h.step10, values)):
+            planned = button.click(handler, inputs, [feed, *buttons], **at_once)
+            streamed = planned.then(h.stream, None, feed, concurrency_id="train", concurrency_limit=limits.runs, **quiet)
+            streamed.then(h.settle, None, buttons, **at_once)
+        reset.click(h.reset, None, [feed, *buttons], **at_once)
+        speed.change(h.speed, speed, None, **at_once)
+        feed.resync(h.resync, None, feed, **at_once)
+        gr.on([p.change for p in values], h.facts, values, note, trigger_mode="always_last", **at_once)
+        copy.click(h.link, values, [link, feed], **at_once).then(None, link, None, js=COPY)
+        own.upload(h.upload, [own, controls.parts["tasks"]], [controls.parts["tasks"], feed], **at_once)
+        page.load(h.restore, None, [feed, *values], **at_once)
+        page.unload(h.leave)
+    return page.queue(max_size=QUEUE, default_concurrency_limit=8)
+
+
+def _html(text: str) -> gr.HTML:
+    return gr.HTML(html_template=text, apply_default_css=False)
+
+
+def launch(page: gr.Blocks, **extra):
+    """Serve the page with every open door shut that Gradio leaves open by default.
+
+    No monitoring page, no run history, no analytics, no server-side rendering (it starts a second server), no traceback in the
+    browser, small uploads, temporary files deleted after an hour. `extra` goes to gradio's launch.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    settings = {
+        "theme": theme(),
+        "css": css(),
+        "enable_monitoring": False,
+        "run_history": False,
+        "show_error": False,
+        "ssr_mode": False,
+        "max_file_size": UPLOAD_BYTES,
+        "footer_links": [],
+        "pwa": False,
+    }
+    return page.launch(**{**settings, **extra})
