@@ -155,7 +155,7 @@ class AdapterConfig(_Strict):
     @model_validator(mode="after")
     def _check_method(self):
         if self.method not in METHODS:
-            raise ConfigError(f"method: '{self.method}' is not known; choose one of {', '.join(METHODS)}.")
+            raise ConfigError(f"method: {self.method!r:.60} is not known; choose one of {', '.join(METHODS)}.")
         counts = self.expert_counts
         if max(counts) > 64 or max(counts) < 1:
             raise ConfigError(f"experts: '{self.experts}' is not allowed; give numbers from 0 to 64, not all 0.")
@@ -265,12 +265,12 @@ class RunConfig(AdapterConfig):
             raise ConfigError("tasks: none is chosen; choose at least one.")
         for name, weight in self.tasks.items():
             if not 0 < weight <= 1000:
-                raise ConfigError(f"tasks: the weight of '{name}', {weight:g}, is not allowed; give a number above 0 and up to 1000.")
+                raise ConfigError(f"tasks: the weight of {name!r:.60}, {weight:g}, is not allowed; give a number above 0 and up to 1000.")
         both = [name for name in self.held_out if name in self.tasks]
         if both:
             raise ConfigError(f"held_out: '{both[0]}' is also in the mixture; a held-out task must not be trained on.")
         if self.backbone not in BACKBONES and "/" not in self.backbone:
-            raise ConfigError(f"backbone: '{self.backbone}' is not known; choose {', '.join(BACKBONES)}, or a hub id such as owner/name.")
+            raise ConfigError(f"backbone: {self.backbone!r:.60} is not known; choose {', '.join(BACKBONES)}, or a hub id such as owner/name.")
         if not self.arms:
             raise ConfigError("arms: there is none; give at least one.")
         for arm in self.arms:

@@ -53,11 +53,10 @@ class Arm:
         self.optimiser.step()
         return rate
 
-    @torch.inference_mode()
-    def right(self, batch: Batch) -> Tensor:
-        """Which of the batch's questions are answered right, [N]; adapters in evaluation mode."""
+    def score(self, batch: Batch) -> Tensor:
+        """Logits [N, O] of the batch's options, adapters in evaluation mode."""
         with self.handle.context(batch.attention_mask, batch.task):
-            return self.backbone.score(batch, self.model).argmax(1) == batch.answer
+            return self.backbone.score(batch, self.model)
 
 
 class Once(nn.Module):

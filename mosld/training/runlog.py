@@ -37,6 +37,7 @@ class RunLog:
     parameters: list[int]  # trainable, one an arm
     versions: dict[str, str]
     data: dict[str, str]  # task -> sha256 of its rows
+    untrained: dict[str, float] = field(default_factory=dict)  # the bare backbone's accuracy on test rows, once the run is at its end
     frames: list[Frame] = field(default_factory=list)
 
     def append(self, frame: Frame) -> None:

@@ -140,7 +140,7 @@ class Trainer:
 
     def _start(self) -> Frame:
         began = time.perf_counter()
-        accuracy = self._score(self.arms[0], "validation")  # adapters start at zero update: all arms equal the backbone
+        accuracy = self._score(None, "validation")
         arms = [ArmFrame(None, 0.0, 0.0, arm.handle.dropout, accuracy) for arm in self.arms]
         self.seconds += time.perf_counter() - began
         return Frame(0, arms, "start", "Before training: every arm equals the frozen backbone.", self.seconds)
@@ -177,6 +177,7 @@ class Trainer:
             part = "test" if final else "validation"
             arms = [dataclasses.replace(f, accuracy=self._score(arm, part)) for f, arm in zip(arms, self.arms, strict=True)]
             if final:
+                self.log.untrained = self._score(None, part)
                 self._ended, event = True, "end"
                 note = " ".join(filter(None, [note, f"All {self.step} steps are done; the last accuracies are on test rows."]))
         self.seconds += time.perf_counter() - began
@@ -196,8 +197,9 @@ class Trainer:
             offset += g.numel()
         return flat[0]
 
-    def _score(self, arm: Arm, part: str) -> dict[str, float]:
-        """Accuracy of one arm on each task's validation or test rows."""
+    @torch.inference_mode()
+    def _score(self, arm: Arm | None, part: str) -> dict[str, float]:
+        """Accuracy of one arm, or of the bare backbone, on each task's validation or test rows."""
         out = {}
         for index, task in enumerate(self.tasks):
             rows: tuple[Example, ...] = getattr(task, part)[: self.config.eval_rows]
@@ -205,7 +207,8 @@ class Trainer:
             for start in range(0, len(rows), SCORE_ROWS):
                 chunk = rows[start : start + SCORE_ROWS]
                 batch = self.backbone.batch(chunk, [min(index, self.mixture_size - 1)] * len(chunk)).to(self.accelerator.device)
-                right += int(arm.right(batch).sum())
+                logits = self.backbone.score(batch) if arm is None else arm.score(batch)
+                right += int((logits.argmax(1) == batch.answer).sum())
             out[task.name] = right / len(rows)
         return out
 
@@ -227,6 +230,7 @@ class Trainer:
             raise ConfigError(f"resume: the rows or weights of '{changed[0]}' are not those the run was started with.")
         checkpoint.load(trainer, Path(folder))
         trainer.log.frames = [f for f in log.frames if f.step <= trainer.step and f.event != "stopped"]
+        trainer.log.untrained = log.untrained
         trainer.out = Path(folder)
         trainer._ended = trainer.step >= trainer.config.steps
         return trainer

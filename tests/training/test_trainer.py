@@ -26,7 +26,7 @@ def test_frames_of_a_run(finished):
     trainer, frames, _ = finished
     assert [f.step for f in frames] == list(range(7))
     assert frames[0].event == "start" and frames[-1].event == "end" and trainer.done
-    assert frames[0].arms[0].accuracy == frames[0].arms[1].accuracy
+    assert frames[0].arms[0].accuracy == frames[0].arms[1].accuracy and set(trainer.log.untrained) == {"world/mood", "world/place"}
     assert [f.step for f in frames if f.arms[0].accuracy] == [0, 3, 6]
     assert [a.dropout for a in frames[-1].arms] == [0.0, 0.1]
     assert [f.arms[0].lr for f in frames[1:4]] == [0.0015, 0.003, 0.003]
@@ -167,13 +167,12 @@ def test_arms_share_weights_and_the_frozen_prefix(finished):
 def test_layers_below_the_first_adapter_are_run_once_for_all_arms():
     trainer = Trainer(config(experts="0-4", steps=2))
     calls = []
-    trainer.backbone.model.encoder.layer[0].register_forward_hook(lambda *a: calls.append(0))
+    trainer.backbone.model.encoder.layer[0].register_forward_hook(lambda *_: calls.append(0))
     layer = trainer.arms[0].model.encoder.layer[0]
     assert isinstance(layer, Once) and layer is trainer.arms[1].model.encoder.layer[0]
-    layer.module.register_forward_hook(lambda *a: calls.append(1))
+    layer.module.register_forward_hook(lambda *_: calls.append(1))
     frames = list(trainer.advance(1))
-    scored = 2  # step 0 scores two tasks, one chunk each, once for all arms
-    assert len(calls) == scored + 1
+    assert calls == [0, 0, 1]  # step 0 scores the bare backbone on two tasks; step 1 runs the layer once for both arms
     plain = list(Trainer(config(experts="0-4", steps=2, arms="dropout=0.1")).advance(1))
     assert plain[1].arms[0].loss == frames[1].arms[1].loss
 

@@ -1,6 +1,6 @@
 // Accuracy of each task over the steps: one small chart a task, one line an arm, chance and majority as reference lines.
 ((M) => {
-  const LEAST = 200, HEIGHT = 148;
+  const LEAST = 150, HEIGHT = 148;
   const names = (S) => [...S.header.tasks, ...S.header.held];
   const plan = (S, width) => M.tiles(names(S).length, width, LEAST, HEIGHT, M.keyHeight(S, width) + 8);
 

@@ -65,7 +65,7 @@
   // o: { title, series: [{ arm, points, name, faint }], range, refs: [{ v, name, dash }], log, format, define, bands, marks }
   M.chart = (g, S, box, o) => {
     const { ctx, c } = g;
-    const left = box.x + (o.gutter ?? 34), top = box.y + (o.title ? 20 : 6), right = box.x + box.w - 8, bottom = box.y + box.h - 18;
+    const left = box.x + (o.gutter ?? 34), top = box.y + (o.title ? 25 : 6), right = box.x + box.w - 8, bottom = box.y + box.h - 18;
     const steps = Math.max(S.header.steps, S.frames.length ? S.frames[S.frames.length - 1].step : 1), format = o.format || ((v) => S.text(v));
     let [low, high] = o.range || [Infinity, -Infinity];
     if (!o.range) {
@@ -77,8 +77,8 @@
     }
     const scale = o.log ? Math.log10 : (v) => v, a = scale(low), b = scale(high);
     const X = (s) => left + (s / steps) * (right - left), Y = (v) => bottom - ((scale(v) - a) / (b - a)) * (bottom - top);
-    if (o.title) M.label(g, o.title, box.x + 2, box.y + 8, { weight: 600, size: 12.5, max: box.w - (o.value ? 90 : 10) });
-    if (o.value) M.label(g, o.value, right, box.y + 8, { size: 11.5, colour: c.soft, align: "right" });
+    if (o.title) M.label(g, o.title, box.x + 2, box.y + 8, { weight: 600, size: 12.5, max: box.w - (o.value && box.w > 190 ? 100 : 10) });
+    if (o.value && box.w > 190) M.label(g, o.value, right, box.y + 8, { size: 11.5, colour: c.soft, align: "right" });
 
     ctx.setLineDash([]);
     ctx.lineWidth = 1;
@@ -152,8 +152,9 @@
     ctx.fill();
   }
 
-  // Boxes of `count` small charts of at least `least` pixels' width, `height` high, in a place `width` wide.
+  // Boxes of `count` small charts of at least `least` pixels' width (a third more where there is room), `height` high, in a place `width` wide.
   M.tiles = (count, width, least, height, top = 0) => {
+    least = width > 700 ? least * 1.35 : least;
     const fit = Math.max(1, Math.min(count, Math.floor(width / least))), columns = Math.ceil(count / Math.ceil(count / fit)), w = width / columns;
     return {
       rows: Math.ceil(count / columns),

@@ -5,7 +5,7 @@ from mosld.ui.canvas.base import LAYER, PROJECTION, View
 VIEW = View(
     name="gates",
     title="Where the router sends each task",
-    shows="Darker cells get more of a task's tokens; rows are layers, columns are experts.",
+    shows="Stronger colour: more of a task's tokens go to this expert. Rows are layers, columns are experts.",
     defines=(
         "Load: share of a task's tokens, in the batch of the step, that the router sends to the expert (of top-k experts a token, each counts 1/k). "
         "Mean gate: the expert's mean weight over those tokens.",

@@ -8,7 +8,7 @@
     "log2 of step over weight size of A, over the same of B.",
   ];
   const HEIGHT = 168;
-  const plan = (S, width) => M.tiles(4, width, 205, HEIGHT, M.keyHeight(S, width) + 8);
+  const plan = (S, width) => M.tiles(4, width, 150, HEIGHT, M.keyHeight(S, width) + 8);
   const read = (S, arm, k) => (a) => a.fresh && a.probe ? S.mean(S.linears(arm).map(([, i]) => a.probe[i] && a.probe[i].imbalance[k])) : null;
 
   M.view("imbalance", {
@@ -24,7 +24,7 @@
           value: difference(S, now),
           series,
           range: [-reach, reach],
-          refs: [{ v: 0, name: "", dash: [] }],
+          refs: [{ v: 0, dash: [] }],
           format: (v) => `${S.text(v)} (A ${S.text(2 ** v)} times B)`,
           define: MEANING[k],
         });
@@ -39,5 +39,5 @@
     const probe = S.shown().arms[arm].probe;
     return probe ? S.mean(S.linears(arm).map(([, i]) => probe[i] && probe[i].imbalance[k])) : null;
   });
-  const difference = (S, now) => (now.length === 2 && now[0] !== null && now[1] !== null ? `difference ${S.text(now[1] - now[0])}` : "");
+  const difference = (S, now) => (now.length === 2 && now[0] !== null && now[1] !== null ? `Δ ${S.text(now[1] - now[0])}` : "");
 })(window.MoSLD);

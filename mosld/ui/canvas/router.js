@@ -8,7 +8,7 @@
     ["task information", "Mutual information of expert choice and task, in bits: 0 where routing ignores the task."],
   ];
   const HEIGHT = 160;
-  const plan = (S, width) => M.tiles(5, width, 230, HEIGHT, M.keyHeight(S, width) + 8);
+  const plan = (S, width) => M.tiles(5, width, 170, HEIGHT, M.keyHeight(S, width) + 8);
   const mean = (S, arm, probe, k) => S.mean(S.linears(arm).map(([, i]) => probe[i] && probe[i].stats[k]));
 
   M.view("router", {

@@ -1,0 +1,7 @@
+"""`python -m mosld`."""
+
+import sys
+
+from mosld.cli import main
+
+sys.exit(main())

@@ -1,0 +1,204 @@
+"""The command line: `python -m mosld COMMAND`.
+
+- `train`: a run, with a progress bar and a table of accuracies at the end.
+- `params`: trainable parameters of a method on a model's shape, counted without weights.
+- `tasks`: every task with its licence and source.
+- `knobs`: every setting with its default, bounds and link key.
+
+Flags come from the schema alone. A setting that cannot be used is one sentence on stderr and exit status 2. torch is imported by the commands
+that train, not before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, knobs, to_text
+
+BAR = 30
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0 done, 2 a setting cannot be used, 130 stopped by the user."""
+    parser = argparse.ArgumentParser(prog="python -m mosld", description="Train small mixtures of LoRA experts and measure them.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _train_parser(commands)
+    _params_parser(commands)
+    commands.add_parser("tasks", help="list every task with its licence and source").set_defaults(run=_tasks)
+    commands.add_parser("knobs", help="list every setting").set_defaults(run=_knobs)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a table left
+        return 0
+
+
+def add_knobs(parser: argparse.ArgumentParser, model: type[AdapterConfig] = RunConfig) -> None:
+    """One flag for each knob of the schema, grouped as the schema groups them. Values stay texts until the schema reads them."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for knob in knobs(model):
+        group = groups.setdefault(knob.group, parser.add_argument_group(knob.group))
+        group.add_argument(f"--{knob.name.replace('_', '-')}", dest=knob.name, metavar=_metavar(knob), help=_help(knob))
+
+
+def given(args: argparse.Namespace, model: type[AdapterConfig] = RunConfig) -> dict[str, str | None]:
+    """The knobs that were set on the command line, as texts."""
+    values = {k.name: getattr(args, k.name) for k in knobs(model) if getattr(args, k.name, None) is not None}
+    return {k: None if k == "balance" and v == "own" else v for k, v in values.items()}
+
+
+def show_progress(sentence: str, fraction: float | None = None) -> None:
+    """A sentence, with a bar where the share done is known, on one line of stderr; on lines of their own where it is no terminal."""
+    if not sys.stderr.isatty():
+        if fraction is None or fraction >= 1:
+            print(sentence, file=sys.stderr)
+        return
+    bar = "" if fraction is None else f"[{'#' * int(fraction * BAR):<{BAR}}] "
+    end = "\n" if fraction is not None and fraction >= 1 else ""
+    print(f"\r\033[K{bar}{sentence}", end=end, file=sys.stderr, flush=True)
+
+
+def _metavar(knob: Knob) -> str:
+    return "|".join(knob.choices) if knob.choices and len(knob.choices) < 6 else knob.kind.upper()
+
+
+def _help(knob: Knob) -> str:
+    bounds = f" {knob.low:g} to {knob.high:g}." if knob.low is not None and knob.high is not None else ""
+    return f"{knob.help}{bounds} Default: {to_text(knob.name, knob.default) or 'none'}.".replace("%", "%%")
+
+
+def _train_parser(commands) -> None:
+    p = commands.add_parser("train", help="train the arms of a run side by side", description="Train the arms of a run in lockstep.")
+    p.add_argument("--out", metavar="DIR", help="directory for the run: config, frames and the adapters of every arm")
+    p.add_argument("--resume", metavar="DIR", help="go on with the run in DIR, bit for bit; no other flag is read")
+    p.add_argument("--config", metavar="FILE", help="a configuration in JSON; further flags overrule it")
+    add_knobs(p)
+    p.set_defaults(run=_train)
+
+
+def _train(args) -> int:
+    if args.resume:
+        from mosld.training import Trainer
+
+        trainer = Trainer.resume(args.resume, show_progress)
+    else:
+        values = {}
+        if args.config:
+            try:
+                values = RunConfig.from_json(Path(args.config).read_text()).model_dump()
+            except OSError as error:
+                raise ConfigError(f"config: '{args.config}' cannot be read ({error.strerror}).") from None
+        config = RunConfig(**{**values, **given(args)})
+        for sentence in config.ignored():
+            print(f"Note: {sentence}", file=sys.stderr)
+        from mosld import tasks
+
+        tasks.check([*config.tasks, *config.held_out])
+        from mosld.training import Trainer
+
+        trainer = Trainer(config, out=args.out, progress=show_progress)
+    return follow(trainer)
+
+
+def follow(trainer) -> int:
+    """Run a trainer to its end with a progress bar, then print the table. Ctrl-C keeps what was made."""
+    config, first, last = trainer.config, None, None
+    counts = ", ".join(f"{n} {c:,}" for n, c in zip(trainer.log.arms, trainer.log.parameters, strict=True))
+    print(f"{config.label} on {trainer.backbone.name}; trainable parameters: {counts}.", file=sys.stderr)
+    interrupted = False
+    try:
+        for frame in trainer.frames():
+            first = first or frame
+            last = frame
+            losses = " ".join(f"{a.loss:.3f}" for a in frame.arms if a.loss is not None)
+            show_progress(f"step {frame.step}/{config.steps}  {frame.seconds:.0f} s  loss {losses or '-'}", frame.step / config.steps)
+            if frame.event == "change":
+                print(f"\n{frame.note}", file=sys.stderr)
+    except KeyboardInterrupt:
+        interrupted = True
+        where = f"; go on with: python -m mosld train --resume {trainer.out}" if trainer.out else ""
+        print(f"\nStopped at step {trainer.step}{where}", file=sys.stderr)
+    if last is not None and last.event == "diverged":
+        print(f"\n{last.note}", file=sys.stderr)
+    print(summary(trainer.log))
+    if trainer.out:
+        print(f"Run directory: {trainer.out}")
+    return 130 if interrupted else 1 if last is not None and last.event == "diverged" else 0
+
+
+def summary(log) -> str:
+    """A Markdown table: accuracy of every task before training and in each arm, beside chance and the commonest answer.
+
+    After the last step all of it is on test rows; of a run that ended early, the latest scores on validation rows.
+    """
+    scored = [f for f in log.frames if f.arms[0].accuracy]
+    if not scored:
+        return "Nothing was scored yet."
+    last = scored[-1]
+    part, untrained = ("test", log.untrained) if log.untrained else ("validation", scored[0].arms[0].accuracy)
+    rows = [["task", "chance", "majority", "untrained", *log.arms]]
+
+    def row(label: str, names: list[str]) -> list[str]:
+        columns = [log.chance, log.majority, untrained, *(a.accuracy for a in last.arms)]
+        return [label, *(f"{sum(c[n] for n in names) / len(names):.3f}" for c in columns)]
+
+    rows += [row(name, [name]) for name in log.tasks]
+    if len(log.tasks) > 1:
+        rows.append(row("mean of the mixture", log.tasks))
+    rows += [row(f"{name} (held out)", [name]) for name in log.held_out]
+    return f"Accuracy at step {last.step} on {part} rows\n\n{table(rows)}"
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows of text, the first a heading, as an aligned Markdown table; columns of numbers to the right."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, c)) for c in columns]
+    right = [all(cell[:1] in "0123456789-" for cell in c[1:]) for c in columns]
+    cells = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)] for row in rows]
+    rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]])
+
+
+def _params_parser(commands) -> None:
+    from mosld.counting import SHAPES
+
+    p = commands.add_parser("params", help="count trainable parameters without weights")
+    p.add_argument("--shape", default="llama2-7b", metavar="|".join(SHAPES), help="the model's shape (default: llama2-7b)")
+    p.add_argument("--tasks", default="1", metavar="INT", help="tasks of the mixture, for methods that keep something per task (default: 1)")
+    add_knobs(p, AdapterConfig)
+    p.set_defaults(run=_params)
+
+
+def _params(args) -> int:
+    from mosld.counting import SHAPES, count
+
+    if args.shape not in SHAPES:
+        raise ConfigError(f"shape: '{args.shape}' is not known; choose one of {', '.join(SHAPES)}.")
+    if not args.tasks.isdigit() or not 1 <= int(args.tasks) <= 1000:
+        raise ConfigError(f"tasks: '{args.tasks}' is not allowed; give a whole number from 1 to 1000.")
+    config = AdapterConfig(**given(args, AdapterConfig))
+    print(count(config, SHAPES[args.shape], int(args.tasks)))
+    return 0
+
+
+def _tasks(args) -> int:
+    from mosld import tasks
+
+    rows = [["task", "what it asks", "answers", "licence", "source"]]
+    rows += [[t.name, t.summary, t.kind, t.licence, t.source] for t in tasks.catalogue()]
+    print(table(rows))
+    return 0
+
+
+def _knobs(args) -> int:
+    rows = [["setting", "default", "allowed", "link key", "meaning"]]
+    for k in knobs():
+        allowed = ", ".join(k.choices) if k.choices else f"{k.low:g} to {k.high:g}" if k.low is not None and k.high is not None else k.kind
+        rows.append([k.name, to_text(k.name, k.default) or "-", allowed, k.key, k.help])
+    print(table(rows))
+    return 0

@@ -1,0 +1,127 @@
+"""The page's handlers as a caller over HTTP meets them, and the hardened launch."""
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from urllib.parse import quote
+
+import gradio as gr
+import pytest
+
+from mosld.config import RunConfig
+from mosld.tasks import catalogue
+from mosld.ui.controls import Controls, task_choices
+from mosld.ui.handlers import Handlers
+from mosld.ui.limits import Limits
+from mosld.ui.page import build, launch
+from mosld.ui.session import Sessions
+
+
+@pytest.fixture
+def handlers(tmp_path):
+    controls = Controls(task_choices(catalogue()))
+    with gr.Blocks():
+        controls.mixture()
+        controls.method()
+        controls.compare()
+        controls.front()
+        controls.shape()
+        controls.rest()
+    return Handlers(Sessions(Limits.from_environment({}), tmp_path), controls)
+
+
+def visit(**query) -> gr.Request:
+    return gr.Request(session_hash="visitor", query_params=query)
+
+
+def sentence(update) -> str:
+    out = json.loads(update)
+    assert out["k"] == "say" and out["kind"] == "error"
+    return out["note"]
+
+
+def test_a_link_fills_the_controls(handlers):
+    config = RunConfig(tasks="world/mood:2,world/place", method="mola", seed=11, arms="rank=4,8")
+    feed, *values = handlers.restore(visit(c=config.to_url()))
+    assert handlers.controls.read(*values) == config
+
+
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        ("1!t.world/moood", "did you mean world/mood"),
+        ("1!m.nonsense", "method: 'nonsense' is not known"),
+        ("1!k.9", "top_k: 9 is above the number of experts"),
+        ("1!t." + quote("/etc/passwd.csv"), "is a file, which cannot be named here"),
+        ("9!t.world/mood", "link: version '9' is not known"),
+        ("<script>", "link: version"),
+    ],
+)
+def test_a_bad_link_says_why_and_leaves_the_defaults(handlers, link, words):
+    feed, *values = handlers.restore(visit(c=link))
+    assert words in sentence(feed)
+    assert handlers.controls.read(*values) == RunConfig()
+
+
+def test_bad_controls_start_nothing(handlers):
+    values = handlers.controls.fill(RunConfig())
+    values[list(handlers.controls.parts).index("tasks")] = []
+    feed, *_ = handlers.start(visit(), *values)
+    assert sentence(feed) == "tasks: none is chosen; choose at least one."
+    assert [json.loads(m) for m in handlers.stream(visit())] == [{"k": "say", "state": "idle"}]
+
+
+def test_pausing_nothing_says_so(handlers):
+    feed, *_ = handlers.toggle(visit())
+    assert "press Run first" in sentence(feed)
+
+
+def test_an_own_file_is_chosen_and_stays_out_of_the_link(handlers, tmp_path):
+    rows = [json.dumps({"question": f"Is {n} even?", "options": ["yes", "no"], "answer": n % 2}) for n in range(60)]
+    file = tmp_path / "even numbers.jsonl"
+    file.write_text("\n".join(rows))
+    update, feed = handlers.upload(visit(), str(file), ["world/mood"])
+    chosen = update["value"]
+    assert chosen[0] == "world/mood" and chosen[1].endswith("even_numbers.jsonl") and json.loads(feed)["kind"] == ""
+    values = handlers.controls.fill(RunConfig(tasks=chosen))
+    link, _ = handlers.link(visit(), *values)
+    assert RunConfig.from_url(link.removeprefix("?c=")).tasks == {"world/mood": 1.0}
+    stranger = gr.Request(session_hash="stranger")
+    feed, *_ = handlers.start(stranger, *values)
+    assert "cannot be named here" in sentence(feed)
+
+
+def test_a_broken_own_file_names_the_line(handlers, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    rows = [json.dumps({"question": f"Is {n} even?", "options": ["yes", "no"], "answer": n % 2}) for n in range(20)]
+    file.write_text("\n".join([*rows[:4], "not json", *rows[4:]]))
+    _, feed = handlers.upload(visit(), str(file), [])
+    assert "mine.jsonl" in sentence(feed) and "line 5" in sentence(feed) and str(tmp_path) not in sentence(feed)
+
+
+def test_facts_count_without_torch_and_name_what_is_overruled(handlers):
+    read = dict(zip(handlers.controls.parts, handlers.controls.fill(RunConfig(method="lora", dropout=0.3, backbone="minilm", arms="")), strict=True))
+    facts = handlers.facts(*read.values())
+    # LoRA of rank 8 on q and v of 6 layers of width 384: 6 * 2 * 8 * (384 + 384)
+    assert "73,728" in facts["count"] and facts["formula"].startswith("h = W x") and "dropout: LoRA fixes it" in facts["note"]
+
+
+def test_importing_the_page_leaves_torch_alone():
+    code = "import sys; from mosld.ui.page import build; build(); print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip().endswith("[]"), done.stderr
+
+
+def test_the_server_shuts_what_gradio_leaves_open():
+    page = build()
+    _, url, _ = launch(page, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    try:
+        assert "MoSLD Lab" in urllib.request.urlopen(url).read().decode()
+        for path in ("monitoring", "gradio_api/file=/etc/passwd", "gradio_api/file=requirements.txt"):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(url + path)
+            assert caught.value.code in (401, 403, 404), path
+    finally:
+        page.close()

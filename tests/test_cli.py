@@ -1,0 +1,108 @@
+"""The command line as a user runs it: processes of their own, exit status, what stands on stdout and stderr."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mosld.cli import main, table
+
+QUICK = ["--layers", "2", "--batch", "4", "--eval-rows", "12", "--rank", "4", "--tasks", "world/mood,world/place"]
+
+
+def run(*args, timeout=300):
+    return subprocess.run([sys.executable, "-m", "mosld", *args], capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.parametrize("method,expected", [("lora", 4194304), ("mola", 22282240), ("mosld", 13893632)])
+def test_params_prints_the_papers_counts(method, expected):
+    # the method's section 4 set-up on LLaMA2-7B; the printed column is a hundred times too large, its digits agree
+    done = run("params", "--method", method, "--shape", "llama2-7b", "--rank", "8", "--experts", "2-4-6-8", "--targets", "q,v")
+    assert done.stdout == f"{expected}\n" and done.returncode == 0 and done.stderr == ""
+
+
+def test_params_needs_no_torch():
+    code = "import sys; from mosld.cli import main; main(['params']); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize(
+    "args,sentence",
+    [
+        (["train", "--tasks", "world/nothing"], "world/nothing"),
+        (["train", "--tasks", ""], "tasks: none is chosen"),
+        (["train", "--method", "zebra"], "method: 'zebra' is not known"),
+        (["train", "--top-k", "9"], "top_k: 9 is above the number of experts, 4"),
+        (["train", *QUICK, "--targets", "zebra"], "targets: 'zebra' is no linear of this model"),
+        (["train", "--config", "nowhere.json"], "config: 'nowhere.json' cannot be read"),
+        (["train", "--resume", "nowhere"], "run: 'nowhere' holds no run.json"),
+        (["params", "--shape", "zebra"], "shape: 'zebra' is not known; choose one of llama2-7b"),
+        (["params", "--shape", "smollm2", "--targets", "v", "--rank", "200"], "rank: 200 is above the smaller side of v (576 to 192)"),
+        (["params", "--targets", "zebra"], "targets: 'zebra' is not a linear of this shape"),
+        (["params", "--tasks", "none"], "tasks: 'none' is not allowed; give a whole number from 1 to 1000."),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(args, sentence, capsys):
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+
+
+def test_a_broken_own_file_names_the_line(tmp_path, capsys):
+    rows = [{"question": f"What is {i}?", "options": ["one", "two"], "answer": i % 2} for i in range(20)]
+    lines = [json.dumps(r) for r in rows]
+    lines[6] = '{"question": "What?", "options": ["one"], "answer": 0}'
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(lines))
+    assert main(["train", "--tasks", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "mine.jsonl" in error and "line 7" in error and error.count("\n") == 1
+
+
+def test_train_resume_and_the_table(tmp_path):
+    out = tmp_path / "run"
+    done = run("train", *QUICK, "--steps", "4", "--eval-every", "2", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "Accuracy at step 4 on test rows" in done.stdout
+    for name in ("task", "chance", "majority", "untrained", "dropout 0", "dropout 0.1", "world/mood", "world/place", "mean of the mixture"):
+        assert name in done.stdout
+    assert (out / "run.json").is_file() and (out / "arms" / "1" / "adapter.safetensors").is_file()
+    again = run("train", "--out", str(out), *QUICK)
+    assert again.returncode == 2 and "already holds a run" in again.stderr
+    resumed = run("train", "--resume", str(out))
+    assert resumed.returncode == 0 and resumed.stdout == done.stdout
+
+
+def test_an_interrupt_keeps_the_run(tmp_path):
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mosld", "train", *QUICK, "--steps", "5000", "--eval-every", "5000", "--out", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not ((out / "frames.jsonl").exists() and (out / "frames.jsonl").read_text().count("\n") > 3):
+        time.sleep(0.2)
+    process.send_signal(2)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and "go on with: python -m mosld train --resume" in stderr and "Traceback" not in stderr
+    assert "Accuracy at step 0 on validation rows" in stdout and (out / "checkpoint.json").is_file()
+
+
+def test_tasks_lists_licence_and_source(capsys):
+    assert main(["tasks"]) == 0
+    text = capsys.readouterr().out
+    assert "world/mood" in text and "real/piqa" in text and "licence" in text and "source" in text
+
+
+def test_knobs_lists_every_setting(capsys):
+    assert main(["knobs"]) == 0
+    text = capsys.readouterr().out
+    assert "top_k" in text and "probe_every" in text
+
+
+def test_table_aligns_words_left_and_numbers_right():
+    assert table([["name", "n"], ["a", "10"], ["bcdef", "2"]]) == "| name  |  n |\n| ----- | -: |\n| a     | 10 |\n| bcdef |  2 |"
