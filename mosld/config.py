@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mosld.registry import BACKBONES, METHODS
+from mosld.texts import read_arms, read_experts, read_names, read_options, read_tasks, to_text
 
 LINK_VERSION = "1"
 LINK_LIMIT = 4000
@@ -26,68 +27,6 @@ LINK_LIMIT = 4000
 
 class ConfigError(ValueError):
     """A setting that cannot be used: one sentence with the field, its value and what is allowed."""
-
-
-def _pairs(text: str, what: str) -> dict[str, str]:
-    out: dict[str, str] = {}
-    for part in filter(None, (p.strip() for p in text.split(","))):
-        name, eq, value = part.partition("=")
-        if not eq:
-            raise ValueError(f"'{part}' is not of the form {what}")
-        out[name.strip()] = value.strip()
-    return out
-
-
-def _read_experts(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return "-".join(str(v) for v in value)
-    return str(value) if isinstance(value, int) else value
-
-
-def _read_names(value: Any) -> Any:
-    if isinstance(value, str):
-        return tuple(p.strip() for p in value.replace("+", ",").split(",") if p.strip())
-    return value
-
-
-def _read_tasks(value: Any) -> Any:
-    """`a,b:2` or a list of names or a dict, to a dict of name to weight. A weight follows the last colon."""
-    if isinstance(value, str):
-        value = [p.strip() for p in value.split(",") if p.strip()]
-    if isinstance(value, (list, tuple)):
-        out: dict[str, Any] = {}
-        for item in value:
-            name, colon, weight = str(item).rpartition(":")
-            try:
-                name, weight = (name, float(weight)) if colon else (item, 1.0)
-            except ValueError:
-                name, weight = item, 1.0  # a colon that belongs to a path
-            if name in out:
-                raise ValueError(f"'{name}' is named twice")
-            out[name] = weight
-        return out
-    return value
-
-
-def _read_options(value: Any) -> Any:
-    return _pairs(value, "name=value") if isinstance(value, str) else value
-
-
-def _read_arms(value: Any) -> Any:
-    """`dropout=0,0.1;method=mosld,mola`: the n-th values of every field make the n-th arm."""
-    if not isinstance(value, str):
-        return value
-    columns: dict[str, list[str]] = {}
-    for part in filter(None, (p.strip() for p in value.split(";"))):
-        name, eq, values = part.partition("=")
-        if not eq:
-            raise ValueError(f"'{part}' is not of the form field=value,value")
-        columns[name.strip()] = [v.strip() for v in values.split(",")]
-    if not columns:
-        return ({},)
-    if len({len(v) for v in columns.values()}) > 1:
-        raise ValueError("every field needs the same number of values, one an arm")
-    return tuple(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
 def _knob(default, help, group, key, **extra):
@@ -116,7 +55,7 @@ class AdapterConfig(_Strict):
     method: str = _knob("mosld", "Adapter method.", "adapter", "m", choices=tuple(METHODS))
     rank: int = _knob(8, "Rank r of every low-rank expert.", "adapter", "r", ge=1, le=256, quick=True)
     alpha: float = _knob(16.0, "Scale: the update is multiplied by alpha / rank.", "adapter", "al", gt=0, le=1024)
-    experts: Annotated[str, BeforeValidator(_read_experts)] = _knob(
+    experts: Annotated[str, BeforeValidator(read_experts)] = _knob(
         "4",
         "Experts a linear: one number, or one per group of layers from bottom to top, as in 2-4-6-8 (0 leaves a group without adapters).",
         "adapter",
@@ -140,7 +79,7 @@ class AdapterConfig(_Strict):
     balance: float | None = _knob(
         None, "Coefficient of the load-balance loss; empty takes the method's own.", "adapter", "b", ge=0, le=10, hot=True, text="own"
     )
-    targets: Annotated[tuple[str, ...], BeforeValidator(_read_names)] = _knob(
+    targets: Annotated[tuple[str, ...], BeforeValidator(read_names)] = _knob(
         ("q", "v"),
         "Linears that get adapters: q, k, v, o, up, down, gate, or the end of a module's name.",
         "adapter",
@@ -148,7 +87,7 @@ class AdapterConfig(_Strict):
         min_length=1,
         allowed="at least one name, such as q,v",
     )
-    options: Annotated[dict[str, float | str], BeforeValidator(_read_options)] = _knob(
+    options: Annotated[dict[str, float | str], BeforeValidator(read_options)] = _knob(
         {}, "Settings that only this method has, as name=value.", "adapter", "o"
     )
 
@@ -223,14 +162,14 @@ def _counts(experts: str) -> tuple[int, ...]:
 class RunConfig(AdapterConfig):
     """A whole run: tasks and weights, backbone, adapter, optimiser, steps, batch, seed, arms."""
 
-    tasks: Annotated[dict[str, float], BeforeValidator(_read_tasks)] = _knob(
+    tasks: Annotated[dict[str, float], BeforeValidator(read_tasks)] = _knob(
         {"world/mood": 1.0, "world/place": 1.0, "world/tense": 1.0},
         "Tasks of the mixture, with weights as in name:2; a .jsonl or .csv file is a task of your own.",
         "tasks",
         "t",
         quick=True,
     )
-    held_out: Annotated[tuple[str, ...], BeforeValidator(_read_names)] = _knob(
+    held_out: Annotated[tuple[str, ...], BeforeValidator(read_names)] = _knob(
         (), "Tasks that are scored but never trained on (out of domain).", "tasks", "ho"
     )
     backbone: str = _knob("minilm", f"Frozen model: {', '.join(BACKBONES)}, or the hub id of an encoder or a causal language model.", "model", "bb")
@@ -251,7 +190,7 @@ class RunConfig(AdapterConfig):
     )
     eval_rows: int = _knob(100, "Rows of each task that are scored.", "measuring", "er", ge=10, le=5000)
     probe_every: int = _knob(2, "Steps between probes of router, norms and imbalance.", "measuring", "pe", ge=1, le=1000)
-    arms: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_read_arms)] = _knob(
+    arms: Annotated[tuple[dict[str, Any], ...], BeforeValidator(read_arms)] = _knob(
         ({"dropout": 0.0}, {"dropout": 0.1}),
         "What the arms differ in, one value an arm: dropout=0,0.1 or method=lora,mosld;dropout=0,0.1. Empty is one arm.",
         "arms",
@@ -396,26 +335,6 @@ def knobs(model: type[BaseModel] = RunConfig) -> list[Knob]:
 
 def _optional(annotation) -> bool:
     return type(None) in typing.get_args(annotation)
-
-
-def to_text(name: str, value: Any) -> str:
-    """A knob's value as typed on the command line: the inverse of what the schema reads."""
-    if value is None:
-        return "own"
-    if name == "tasks":
-        return ",".join(n if w == 1 else f"{n}:{w:g}" for n, w in value.items())
-    if name == "arms":
-        if value == ({},):
-            return ""
-        names = list(dict.fromkeys(k for arm in value for k in arm))
-        return ";".join(f"{n}={','.join(to_text(n, arm.get(n)).replace(',', '+') for arm in value)}" for n in names)
-    if isinstance(value, dict):
-        return ",".join(f"{k}={to_text(k, v)}" for k, v in value.items())
-    if isinstance(value, (tuple, list)):
-        return ",".join(str(v) for v in value)
-    if isinstance(value, float):
-        return repr(int(value)) if value == int(value) and math.fabs(value) < 1e15 else repr(value)
-    return str(value)
 
 
 def _sentence(model: type[BaseModel], error: ValidationError) -> str:

@@ -38,7 +38,9 @@ class Context:
     task: Tensor | None = None  # [M]
     instance: Tensor | None = None  # [M, instance_dim]
     probing: bool = False
-    block: dict = field(default_factory=dict)  # what the linears of one layer hand to one another, by layer
+    block: dict = field(default_factory=dict)  # what the linears of one layer hand to one another in a forward pass, by layer
+    owners: dict[int, Adapter] = field(default_factory=dict)  # by layer: the adapter that holds the router of a whole block
+    centroids: dict[int, Tensor] = field(default_factory=dict)  # by their number k: [k, instance_dim], set by `Handle.fit`
 
     def token_mask(self, shape: torch.Size) -> Tensor | None:
         """The padding mask of N flattened tokens, where the input has the batch's shape, else None (all tokens count)."""
@@ -76,6 +78,11 @@ class Adapter(nn.Module):
 
     formula = "h = W x + α/r · Σₑ gₑ(x) Bₑ Aₑ x"
     token_routed = True
+    clusters = 0  # centroids of sentence embeddings the adapter routes by; 0: it does not look at `Context.instance`
+
+    @classmethod
+    def check(cls, config: AdapterConfig) -> None:
+        """Refuse, before anything is replaced, what the method cannot do. Raises ConfigError."""
 
     def __init__(self, base: nn.Module, weight: Tensor, bias: Tensor | None, site: Site, config: AdapterConfig, context: Context):
         super().__init__()

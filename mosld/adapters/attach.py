@@ -95,6 +95,7 @@ def attach(model: nn.Module, config: AdapterConfig, seed: int = 0, tasks: int = 
     """
     config = config.effective().adapter()
     cls = method_class(config.method)
+    cls.check(config)
     sites = _find(model, config.targets)
     for name, module, parts in sites:
         d_in, d_out = _frozen(module)[0].shape[1], _frozen(module)[0].shape[0] // len(parts)

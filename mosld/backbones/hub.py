@@ -1,6 +1,5 @@
-"""Models from the hub: reached with a short time limit, and remembered as unreachable when it is not.
+"""Models from the hub, or from its local cache where the hub is out of reach.
 
-- `reachable()`: can the hub be asked? Asked once a process; HF_HUB_OFFLINE is honoured.
 - `snapshot(repo, files)`: folder with files of a hub repository, from the local cache or the hub; None when neither has them.
 - `open_model(name)`: any encoder or causal language model by its hub id. Weights are read from safetensors only, never from pickles.
 """
@@ -8,28 +7,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 from mosld.config import BACKBONES, ConfigError
+from mosld.fetch import hub_reachable
 
 Progress = Callable[[str, float | None], object]
 TIMEOUT = 3.0  # seconds
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
-
-
-@cache
-def reachable() -> bool:
-    """Whether the hub answers. The library itself would try six times, 23 s, before it gave up."""
-    import httpx
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        return httpx.head(constants.ENDPOINT, timeout=TIMEOUT).status_code < 500
-    except httpx.HTTPError:
-        return False
 
 
 def snapshot(repo: str, files: tuple[str, ...] = FILES, progress: Progress | None = None) -> Path | None:
@@ -40,7 +25,7 @@ def snapshot(repo: str, files: tuple[str, ...] = FILES, progress: Progress | Non
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    online = reachable()
+    online = hub_reachable()
     if online and progress is not None:
         progress(f"Asking the hub for {repo}.", None)
     try:

@@ -22,11 +22,10 @@ def hub_cache(tmp_path, monkeypatch):
     """The hub's local cache in a temporary folder, the hub itself out of reach. Call it to put a model there."""
     from huggingface_hub import constants
 
-    from mosld.backbones import hub
+    from mosld import fetch
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    hub.reachable.cache_clear()
+    monkeypatch.setattr(fetch, "_hub", [False])
 
     def put(repo: str, kind: str, masked: bool = False):
         folder = tmp_path / f"models--{repo.replace('/', '--')}"
@@ -42,5 +41,4 @@ def hub_cache(tmp_path, monkeypatch):
         tokenizer(kind == "bert").save_pretrained(snapshot)
         return snapshot
 
-    yield put
-    hub.reachable.cache_clear()
+    return put

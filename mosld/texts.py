@@ -1,0 +1,91 @@
+"""Knob values as texts: what is typed on the command line or stands in a link, read and written in one place.
+
+`read_*` take a text (or a value that is already right) and raise ValueError; `to_text` is their inverse.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def _pairs(text: str, what: str) -> dict[str, str]:
+    out: dict[str, str] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, eq, value = part.partition("=")
+        if not eq:
+            raise ValueError(f"'{part}' is not of the form {what}")
+        out[name.strip()] = value.strip()
+    return out
+
+
+def read_experts(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return "-".join(str(v) for v in value)
+    return str(value) if isinstance(value, int) else value
+
+
+def read_names(value: Any) -> Any:
+    if isinstance(value, str):
+        return tuple(p.strip() for p in value.replace("+", ",").split(",") if p.strip())
+    return value
+
+
+def read_tasks(value: Any) -> Any:
+    """`a,b:2` or a list of names or a dict, to a dict of name to weight. A weight follows the last colon."""
+    if isinstance(value, str):
+        value = [p.strip() for p in value.split(",") if p.strip()]
+    if isinstance(value, (list, tuple)):
+        out: dict[str, Any] = {}
+        for item in value:
+            name, colon, weight = str(item).rpartition(":")
+            try:
+                name, weight = (name, float(weight)) if colon else (item, 1.0)
+            except ValueError:
+                name, weight = item, 1.0  # a colon that belongs to a path
+            if name in out:
+                raise ValueError(f"'{name}' is named twice")
+            out[name] = weight
+        return out
+    return value
+
+
+def read_options(value: Any) -> Any:
+    return _pairs(value, "name=value") if isinstance(value, str) else value
+
+
+def read_arms(value: Any) -> Any:
+    """`dropout=0,0.1;method=mosld,mola`: the n-th values of every field make the n-th arm."""
+    if not isinstance(value, str):
+        return value
+    columns: dict[str, list[str]] = {}
+    for part in filter(None, (p.strip() for p in value.split(";"))):
+        name, eq, values = part.partition("=")
+        if not eq:
+            raise ValueError(f"'{part}' is not of the form field=value,value")
+        columns[name.strip()] = [v.strip() for v in values.split(",")]
+    if not columns:
+        return ({},)
+    if len({len(v) for v in columns.values()}) > 1:
+        raise ValueError("every field needs the same number of values, one an arm")
+    return tuple(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+
+
+def to_text(name: str, value: Any) -> str:
+    """A knob's value as typed on the command line: the inverse of what the schema reads."""
+    if value is None:
+        return "own"
+    if name == "tasks":
+        return ",".join(n if w == 1 else f"{n}:{w:g}" for n, w in value.items())
+    if name == "arms":
+        if value == ({},):
+            return ""
+        names = list(dict.fromkeys(k for arm in value for k in arm))
+        return ";".join(f"{n}={','.join(to_text(n, arm.get(n)).replace(',', '+') for arm in value)}" for n in names)
+    if isinstance(value, dict):
+        return ",".join(f"{k}={to_text(k, v)}" for k, v in value.items())
+    if isinstance(value, (tuple, list)):
+        return ",".join(str(v) for v in value)
+    if isinstance(value, float):
+        return repr(int(value)) if value == int(value) and math.fabs(value) < 1e15 else repr(value)
+    return str(value)
