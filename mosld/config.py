@@ -111,7 +111,7 @@ class AdapterConfig(_Strict):
         """Experts of each group of layers, bottom to top."""
         return _counts(self.experts)
 
-    def option(self, name: str) -> float:
+    def option(self, name: str) -> float | str:
         """The value of one of the method's own settings."""
         return self.options.get(name, METHODS[self.method].options[name].default)
 
@@ -138,13 +138,18 @@ class AdapterConfig(_Strict):
         return AdapterConfig(**{name: getattr(self, name) for name in AdapterConfig.model_fields})
 
 
-def _check_options(method: str, given: dict[str, Any]) -> dict[str, float]:
-    """The method's own settings as numbers. Raises ConfigError, naming the setting and its bounds."""
+def _check_options(method: str, given: dict[str, Any]) -> dict[str, float | str]:
+    """The method's own settings as numbers, or as names where it has choices. Raises ConfigError, naming the setting and what is allowed."""
     known, out = METHODS[method].options, {}
     for name, value in given.items():
         if name not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise ConfigError(f"options: '{name}' is not a setting of {METHODS[method].label}; {has}.")
+        if known[name].choices:
+            if value not in known[name].choices:
+                raise ConfigError(f"options: {name}={value} is not allowed; choose one of {', '.join(known[name].choices)}.")
+            out[name] = value
+            continue
         try:
             number = float(value)
         except (TypeError, ValueError):

@@ -7,18 +7,19 @@ the paper's balance coefficient and the number of trainable parameters of one ad
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Option:
-    """A setting that one method has and the others do not: its default, bounds and meaning."""
+    """A setting that one method has and the others do not: its default, bounds and meaning. `choices` are for a setting that is a name."""
 
-    default: float
-    low: float
-    high: float
-    help: str
+    default: float | str
+    low: float = 0
+    high: float = 0
+    help: str = ""
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,31 @@ def _mixture(n: LinearShape) -> int:
     return n.factors + n.router
 
 
+def malora_sizes(n: LinearShape) -> tuple[int, int]:
+    """(d, rb) of MALoRA: rows of the shared S_A and of each P_t; never more than there are dimensions to span."""
+    lam = n.options.get("lam", METHODS["malora"].options["lam"].default)
+    d = max(1, min(round(lam * n.r * n.E), n.d_in))
+    return d, min(round(n.r + (1 - lam) * n.r), d)
+
+
+def _malora(n: LinearShape) -> int:
+    d, rb = malora_sizes(n)
+    return d * n.d_in + n.E * rb * (d + n.d_out) + n.router
+
+
+def _mtl_lora(n: LinearShape) -> int:
+    per_task = n.r if n.options.get("matrix") == "diagonal" else n.r**2
+    return n.r * (n.d_in + n.E * n.d_out) + n.T * (per_task + (n.E if n.E > 1 else 0))
+
+
+def matched_rank(n: LinearShape) -> int:
+    """Rank of the LoRA whose count is nearest to that of the method named by the option `match`; at most full rank."""
+    entry = METHODS[n.options.get("match", METHODS["lora-matched"].options["match"].default)]
+    experts = int(entry.fixes.get("experts", n.E))
+    aim = entry.count(replace(n, E=experts, share=entry.fixes.get("share", n.share), options={}))
+    return max(1, min(round(aim / (n.d_in + n.d_out)), n.d_in, n.d_out))
+
+
 @dataclass(frozen=True)
 class MethodEntry:
     """A line of the method registry.
@@ -69,13 +95,102 @@ class MethodEntry:
     options: dict[str, Option] = field(default_factory=dict)
 
 
+BLOCK = ("up", "gate", "down")  # the linears of a feed-forward block
+
 METHODS: dict[str, MethodEntry] = {
     "lora": MethodEntry("mosld.adapters.lora:LoRA", "LoRA", {"experts": "1", "top_k": 0, "dropout": 0.0, "share": "none"}),
     "mosl": MethodEntry("mosld.adapters.mosld:MoSLD", "MoSL", {"dropout": 0.0, "share": "A"}, 0.01),
     "mosld": MethodEntry("mosld.adapters.mosld:MoSLD", "MoSLD", {}, 0.01),
     "mola": MethodEntry("mosld.adapters.mola:MoLA", "MoLA", {"dropout": 0.0, "share": "none"}, 0.001),
     "hydralora": MethodEntry("mosld.adapters.hydralora:HydraLoRA", "HydraLoRA", {"dropout": 0.0, "share": "A", "top_k": 0}),
+    "molora": MethodEntry("mosld.adapters.molora:MoLoRA", "MoLoRA", {"dropout": 0.0, "share": "none", "top_k": 0}),
+    "sira": MethodEntry(
+        "mosld.adapters.sira:SiRA",
+        "SiRA",
+        {"dropout": 0.0, "share": "none"},
+        0.01,
+        options={
+            "capacity": Option(1.25, 0.1, 64, "Tokens an expert takes at most, as a multiple of an even share of them."),
+            "gate_dropout": Option(0.1, 0, 0.9, "Rate at which the router's probabilities are dropped in training."),
+        },
+    ),
+    "malora": MethodEntry(
+        "mosld.adapters.malora:MALoRA",
+        "MALoRA",
+        {"dropout": 0.0, "share": "A", "side": "input"},
+        0.001,
+        _malora,
+        {
+            "lam": Option(0.5, 0.1, 1, "Rows of the shared projection over rank times experts; what is saved widens the experts."),
+            "beta": Option(1, 0.01, 100, "The shared projection starts multiplied, the experts' own divided by it."),
+        },
+    ),
+    "mtl-lora": MethodEntry(
+        "mosld.adapters.mtl_lora:MTLLoRA",
+        "MTL-LoRA",
+        {"dropout": 0.0, "share": "A", "side": "input", "top_k": 0},
+        count=_mtl_lora,
+        options={
+            "tau": Option(0.1, 0.01, 10, "Temperature of the softmax over a task's weights; small is sharp."),
+            "matrix": Option("full", help="Form of each task's own r x r matrix.", choices=("full", "diagonal")),
+        },
+    ),
+    "moelora": MethodEntry(
+        "mosld.adapters.moelora:MoELoRA",
+        "MoELoRA",
+        {"dropout": 0.0, "share": "none"},
+        0.01,
+        options={
+            "contrast": Option(0.01, 0, 10, "Coefficient of the contrastive loss."),
+            "tau": Option(0.07, 0.01, 10, "Temperature of the contrastive loss."),
+            "tokens": Option(16, 2, 64, "Tokens of each expert that the contrastive loss compares, at most."),
+            "after": Option(10, 0, 100000, "Optimiser steps before the contrastive loss sets in; experts start at zero, alike."),
+        },
+    ),
+    "loramoe": MethodEntry(
+        "mosld.adapters.loramoe:LoRAMoE",
+        "LoRAMoE",
+        {"dropout": 0.0, "share": "none", "top_k": 0},
+        0.01,
+        options={
+            "delta": Option(0.1, 0, 0.99, "How much more an expert counts for texts of its own type than for others."),
+            "types": Option(2, 1, 64, "Types that tasks (task index modulo types) and experts (equal runs) are put into."),
+        },
+    ),
+    "mode": MethodEntry(
+        "mosld.adapters.mode:MoDE",
+        "MoDE",
+        {"dropout": 0.0, "share": "A", "side": "input", "top_k": 0},
+        count=lambda n: n.factors + n.r // int(n.options.get("block", 1)) * n.router,
+        options={"block": Option(1, 1, 256, "Rows of A that share a router; it must divide the rank.")},
+    ),
+    "mor1e": MethodEntry(
+        "mosld.adapters.mor1e:MoR1E",
+        "Intuition-MoR1E",
+        {"dropout": 0.0, "share": "none", "side": "input", "top_k": 0},
+        count=lambda n: n.r * n.d_in + n.E * n.d_out + n.r * n.E * n.d_in + 2,
+    ),
+    "conditional-mixlora": MethodEntry(
+        "mosld.adapters.conditional_mixlora:ConditionalMixLoRA",
+        "Conditional MixLoRA",
+        {"dropout": 0.0, "share": "none", "side": "input", "top_k": 0},
+        count=lambda n: n.r * n.E * (n.d_in + n.d_out) + n.r * n.E * (2 + n.r) * n.d_in,
+    ),
+    "mixlora": MethodEntry(
+        "mosld.adapters.mixlora:MixLoRA",
+        "MixLoRA",
+        {"dropout": 0.0, "share": "none", "side": "input"},
+        0.001,
+        lambda n: (n.E if n.name in BLOCK else 1) * n.r * (n.d_in + n.d_out) + n.router * (n.name == "up"),
+    ),
 }
+METHODS["lora-matched"] = MethodEntry(
+    "mosld.adapters.lora_matched:LoRAMatched",
+    "LoRA of matched size",
+    {"dropout": 0.0, "top_k": 0},
+    count=lambda n: matched_rank(n) * (n.d_in + n.d_out),
+    options={"match": Option("mosld", help="The method, with these same knobs, whose parameter count is matched.", choices=tuple(METHODS))},
+)
 
 # Short names of backbones; anything with a slash is taken as the id of a model on the hub.
 BACKBONES: dict[str, str] = {

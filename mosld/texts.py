@@ -51,7 +51,7 @@ def read_tasks(value: Any) -> Any:
 
 
 def read_options(value: Any) -> Any:
-    return _pairs(value, "name=value") if isinstance(value, str) else value
+    return _pairs(value.replace("+", ","), "name=value") if isinstance(value, str) else value
 
 
 def read_arms(value: Any) -> Any:

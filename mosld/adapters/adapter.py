@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mosld.adapters.kernel import mix, mixture, routed_gate
-from mosld.config import AdapterConfig
+from mosld.config import AdapterConfig, ConfigError
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Context:
     mask: Tensor | None = None  # [M, L], 1 at real tokens
     task: Tensor | None = None  # [M]
     instance: Tensor | None = None  # [M, instance_dim]
+    step: int | None = None  # optimiser step under way, from 1; None outside a run
     probing: bool = False
     block: dict = field(default_factory=dict)  # what the linears of one layer hand to one another in a forward pass, by layer
     owners: dict[int, Adapter] = field(default_factory=dict)  # by layer: the adapter that holds the router of a whole block
@@ -47,6 +48,14 @@ class Context:
         if self.mask is None or len(shape) != 3 or shape[:2] != self.mask.shape:
             return None
         return self.mask.reshape(-1)
+
+    def tasks_of(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """Task of each of the M texts of an input [M, L, d_in], [M]; 0 where no tasks are given. Raises ConfigError for a wrong number."""
+        if self.task is None:
+            return torch.zeros(shape[0], dtype=torch.long, device=device)
+        if shape[0] != len(self.task):
+            raise ConfigError(f"task: ids of {len(self.task)} texts are given, but the batch has {shape[0]}; give one a text.")
+        return self.task
 
     def token_values(self, values: Tensor, shape: torch.Size) -> Tensor:
         """One value a text, repeated for its tokens: [M, ...] to [N, ...]."""
@@ -77,7 +86,8 @@ class Adapter(nn.Module):
     """y = W x + b + alpha / r * sum_e g_e(x) B_e A_e x, with the frozen W and b of `base` (any module with an [d_out, d_in] weight)."""
 
     formula = "h = W x + α/r · Σₑ gₑ(x) Bₑ Aₑ x"
-    token_routed = True
+    token_routed = True  # the gate depends on the input
+    task_routed = False  # the update depends on the task and on nothing else
     clusters = 0  # centroids of sentence embeddings the adapter routes by; 0: it does not look at `Context.instance`
 
     @classmethod
@@ -188,8 +198,8 @@ class Adapter(nn.Module):
         a, b = self.stacks()
         return (b, a) if self.config.side == "input" else (a, b)
 
-    def delta(self) -> Tensor:
-        """The update as one matrix [d_out, d_in], for an adapter of one expert."""
+    def delta(self, task: int = 0) -> Tensor:
+        """The update as one matrix [d_out, d_in], for an adapter of one expert; `task` matters to task-routed methods only."""
         up, down = self.products()
         return self.scale * up[0] @ down[0]
 

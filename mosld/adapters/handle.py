@@ -1,6 +1,6 @@
 """Handle: what `attach` gives back. Everything one does with attached adapters.
 
-parameters, count, train, context, extra_loss, routing, save, load, merge, detach.
+parameters, count, train, fit, context, extra_loss, routing, save, load, merge, detach.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mosld.adapters.adapter import Adapter, Context, Routing
+from mosld.adapters.centroids import kmeans
 from mosld.config import AdapterConfig, ConfigError
 
 WEIGHTS, SETTINGS = "adapter.safetensors", "adapter.json"
+CENTROIDS = "centroids."  # what their names begin with in the file of weights
 
 
 class Handle:
@@ -79,21 +81,29 @@ class Handle:
         return self._context.generator
 
     @contextmanager
-    def context(self, mask: Tensor | None = None, task: Tensor | None = None, instance: Tensor | None = None, probing: bool = False):
+    def context(
+        self,
+        mask: Tensor | None = None,
+        task: Tensor | None = None,
+        instance: Tensor | None = None,
+        probing: bool = False,
+        step: int | None = None,
+    ):
         """What the forward (and backward) passes inside the block know of their texts.
 
         Args:
             mask: [M, L], 1 at real tokens; padding then counts in no balance loss and no routing figure.
-            task: [M] index of each text's task, for task-routed methods.
+            task: [M] index of each text's task, for methods that use it; without it every text is of task 0.
             instance: [M, d] sentence embedding of each text, for instance-routed methods.
             probing: also keep each expert's share of the gradient of a shared A.
+            step: the optimiser step under way, counted from 1, for losses that set in late; without it they act at once.
         """
         c = self._context
-        c.mask, c.task, c.instance, c.probing, self._explicit = mask, task, instance, probing, True
+        c.mask, c.task, c.instance, c.probing, c.step, self._explicit = mask, task, instance, probing, step, True
         try:
             yield self
         finally:
-            c.mask = c.task = c.instance = None
+            c.mask = c.task = c.instance = c.step = None
             c.probing = self._explicit = False
 
     def extra_loss(self) -> Tensor | float:
@@ -105,14 +115,26 @@ class Handle:
         """The last gates of every routed linear, by its name."""
         return {a.site.name: a.last for a in self.adapters if a.last is not None}
 
+    # sentence embeddings
+
+    @property
+    def clusters(self) -> set[int]:
+        """Numbers of centroids that the adapters route by; empty for methods that look at no sentence embedding."""
+        return {a.clusters for a in self.adapters if a.clusters}
+
+    def fit(self, embeddings: Tensor) -> None:
+        """Find the centroids of a data set's sentence embeddings [n, instance_dim], once, before training."""
+        self._context.centroids = {k: kmeans(embeddings, k) for k in self.clusters}
+
     # files
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter.safetensors (the trainable tensors) and adapter.json (the configuration)."""
+        """Write adapter.safetensors (the trainable tensors, and centroids where there are any) and adapter.json (the configuration)."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({n: p.detach().contiguous() for n, p in self.named_parameters()}, folder / WEIGHTS)
         c = self._context
+        tensors = dict(self.named_parameters()) | {f"{CENTROIDS}{k}": points for k, points in c.centroids.items()}
+        save_file({n: t.detach().contiguous() for n, t in tensors.items()}, folder / WEIGHTS)
         settings = {"config": self.config.model_dump(mode="json"), "tasks": c.tasks, "instance_dim": c.instance_dim}
         (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
 
@@ -122,12 +144,14 @@ class Handle:
         if not path.is_file():
             raise ConfigError(f"adapter: '{folder}' holds no {WEIGHTS}; give a folder that save wrote.")
         tensors, own = load_file(path), dict(self.named_parameters())
+        points = {int(n.removeprefix(CENTROIDS)): tensors.pop(n) for n in sorted(tensors) if n.startswith(CENTROIDS)}
         wrong = sorted(set(tensors) ^ set(own)) or sorted(n for n in own if own[n].shape != tensors[n].shape)
         if wrong:
             raise ConfigError(f"adapter: '{wrong[0]}' in '{folder}' does not fit this model and configuration; attach with the saved {SETTINGS}.")
         with torch.no_grad():
             for name, p in own.items():
                 p.copy_(tensors[name])
+        self._context.centroids = {k: p.to(self.adapters[0].weight.device) for k, p in points.items()}
 
     # the way back
 
@@ -141,16 +165,22 @@ class Handle:
             hook.remove()
         return self.model
 
-    def merge(self) -> nn.Module:
+    def merge(self, task: int | None = None) -> nn.Module:
         """Add the update to new copies of the frozen weights and take the adapters out. Replicas keep the old weights.
 
-        Raises ConfigError where the method routes: no single matrix then equals the adapted linear.
+        Args:
+            task: whose update it is, for task-routed methods, which have one a task.
+
+        Raises ConfigError where the method routes by its input: no single matrix then equals the adapted linear.
         """
+        label, tasks = self.config.label, self._context.tasks
         if any(a.token_routed and a.site.experts > 1 for a in self.adapters):
             raise ConfigError(
-                f"merge: {self.config.label} weighs its experts anew for every input, so no single weight matrix equals it; only lora merges exactly."
+                f"merge: {label} weighs its experts anew for every input, so no single weight matrix equals it; lora and mtl-lora merge exactly."
             )
-        deltas = {id(a): a.delta() for a in self.adapters}
+        if self.adapters[0].task_routed and tasks > 1 and (task is None or not 0 <= task < tasks):
+            raise ConfigError(f"merge: {label} has one update a task, so task={task} is not allowed; give a task from 0 to {tasks - 1}.")
+        deltas = {id(a): a.delta(task or 0) for a in self.adapters}
         self.detach()
         for _, _, module, new in self._replaced:
             parts = [new] if isinstance(new, Adapter) else new.parts

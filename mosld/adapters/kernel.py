@@ -84,25 +84,28 @@ def mixture(
 
 
 class _Mixture(torch.autograd.Function):
-    """`mixture` with its backward written out: the frozen weight gets no gradient, every small product is done once."""
+    """`mixture` with its backward written out: the frozen weight gets no gradient, every small product is done once.
+
+    The scale is multiplied into the gate, the smallest tensor it can be multiplied into.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, bias, down, up, scale, router, top_k, sink):
-        rows = down.reshape(-1, down.shape[-1])  # [r or E r, d_in]
+        rows = down.flatten(0, -2)  # [r or E r, d_in]
         if router is None:
             stacked, p, g = rows, None, None
-            hidden = rows @ x.t()
+            hidden = torch.mm(rows, x.t())
+            z = hidden * scale
         else:
             stacked = torch.cat([rows, router])
-            both = stacked @ x.t()
-            hidden, logits = both[: len(rows)], both[len(rows) :]
+            hidden, logits = torch.mm(stacked, x.t()).split([len(rows), len(router)])
             p, g = routed_gate(logits, top_k)
             if down.dim() == 3:
-                hidden = hidden.view(*down.shape[:2], -1)
-        z = _gated(hidden, g, up.dim() == 2)
-        columns = up.reshape(up.shape[0], -1)
-        y = x @ weight.t() if bias is None else torch.addmm(bias, x, weight.t())
-        y.addmm_(z.t(), columns.t(), alpha=scale)
+                hidden = hidden.unflatten(0, down.shape[:2])
+            z = _gated(hidden, g * scale, up.dim() == 2)
+        columns = up.flatten(1)
+        y = torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
+        y.addmm_(z.t(), columns.t())
         ctx.save_for_backward(x, weight, stacked, columns, hidden, z, p, g)
         ctx.shapes, ctx.scale, ctx.sink = (down.shape, up.shape), scale, sink
         ctx.set_materialize_grads(False)
@@ -114,33 +117,29 @@ class _Mixture(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, dp, _):
         x, weight, stacked, columns, hidden, z, p, g = ctx.saved_tensors
-        down_shape, up_shape = ctx.shapes
+        (down_shape, up_shape), scale = ctx.shapes, ctx.scale
         if dy is None:
             dy = x.new_zeros(x.shape[0], weight.shape[0])
-        dz = (dy @ columns).mul_(ctx.scale).t()  # [r or E r, N]
-        d_up = (dy.t() @ z.t()).mul_(ctx.scale).view(up_shape)
+        dz = torch.mm(columns.t(), dy.t())  # [r or E r, N]
+        d_up = torch.mm(dy.t(), z.t()).view(up_shape)
         if g is None:
-            d_stacked = dz
+            d_stacked, d_router = dz.mul_(scale), None
         else:
-            E, r = g.shape[0], hidden.shape[-2]
-            dz = dz.view(1, r, -1) if len(up_shape) == 2 else dz.view(E, r, -1)
-            own = dz * g[:, None]  # [E, r, N]: what each expert asks of its hidden rows
+            dz = dz.view(-1, hidden.shape[-2], dz.shape[-1])  # [1 or E, r, N]
+            own = dz * (g * scale)[:, None]  # [E, r, N]: what each expert asks of its hidden rows
             if ctx.sink is not None:
                 shares, mask = torch.matmul(own, x), ctx.sink.get("mask")
                 ctx.sink["ask"] = torch.linalg.matrix_norm(shares if mask is None else shares * mask)
-            d_gate = (dz * hidden).sum(1)
             # The kept probabilities, renormalised, are the softmax over the kept logits: its Jacobian needs the gate alone.
-            t = g * d_gate
-            d_logits = t - g * t.sum(0)
+            t = (dz * hidden).sum(1).mul_(g)
+            d_logits = torch.addcmul(t, g, t.sum(0), value=-1).mul_(scale)
             if dp is not None:
                 t = p * dp
                 d_logits = d_logits + t - p * t.sum(0)
-            d_hidden = own.sum(0) if len(down_shape) == 2 else own.reshape(E * r, -1)
+            d_hidden = own.sum(0) if len(down_shape) == 2 else own.flatten(0, 1)
             d_stacked = torch.cat([d_hidden, d_logits])
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = (dy @ weight).addmm_(d_stacked.t(), stacked)
-        d_rows = d_stacked @ x
-        split = d_rows.shape[0] - (0 if g is None else g.shape[0])
-        d_down = d_rows[:split].view(down_shape)
-        return dx, None, None, d_down, d_up, None, (None if g is None else d_rows[split:]), None, None
+        dx = torch.mm(dy, weight).addmm_(d_stacked.t(), stacked) if ctx.needs_input_grad[0] else None
+        d_down = torch.mm(d_stacked, x)
+        if g is not None:
+            d_down, d_router = d_down.split([len(d_hidden), len(g)])
+        return dx, None, None, d_down.view(down_shape), d_up, None, d_router, None, None

@@ -200,8 +200,9 @@ def build(folder: Path, progress: fetch.Progress | None = None) -> dict[str, int
                 if key in seen or any(normalised(s) in forbidden for s in sentences(text)):
                     continue
                 seen.add(key)
-            words = [w for w, _ in cut.pre_tokenize_str(tidy.normalize_str(text))]
-            lines.append(" ".join(w[:40] for w in words[:400]))
+            line = " ".join(w[:40] for w, _ in cut.pre_tokenize_str(tidy.normalize_str(text))[:400])
+            if line not in lines[-8:]:
+                lines.append(line)
         fetch.write(folder / f"{source}.txt", "\n".join(lines) + "\n")
         counts[source] = len(lines)
         if progress is not None:

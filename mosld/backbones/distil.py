@@ -173,6 +173,9 @@ def train(folder: Path, recipe: Recipe, device: torch.device, seconds: float = m
     torch.set_float32_matmul_precision("high")
     texts = Texts.read(folder / "text", {name: source.weight for name, source in corpus.SOURCES.items()}, device)
     readers = [Tokenizer.from_file(str(folder / name)) for name in ("tokenizer.json", "teacher/tokenizer.json")]
+    for reader in readers:  # published tokenizers may come with padding switched on
+        reader.no_padding()
+        reader.no_truncation()
     tables = [word_table(reader, texts.vocabulary).to(device) for reader in readers]
     marks = [[reader.token_to_id(mark) for mark in ("[CLS]", "[SEP]")] for reader in readers]
     with quiet():

@@ -34,11 +34,11 @@ class Arm:
         """Learning rate of a step, counted from 1: it rises in a line over the warm-up, then stays."""
         return self.lr * min(1.0, step / max(self.config.warmup, 1))
 
-    def backward(self, batch: Batch, probing: bool) -> tuple[Tensor, float]:
+    def backward(self, batch: Batch, probing: bool, step: int) -> tuple[Tensor, float]:
         """Cross-entropy of the batch (a tensor without graph) and the extra losses; gradients are left in the parameters."""
         self.handle.train(True)
         self.optimiser.zero_grad(set_to_none=True)
-        with self.handle.context(batch.attention_mask, batch.task, probing=probing):
+        with self.handle.context(batch.attention_mask, batch.task, probing=probing, step=step):
             loss = F.cross_entropy(self.backbone.score(batch, self.model), batch.answer)
             extra = self.handle.extra_loss()
             (loss + extra).backward()

@@ -157,7 +157,7 @@ class Trainer:
         arms, lost = [], []
         for arm in self.arms:
             before = before_step(arm.handle) if probing else None
-            loss, extra = arm.backward(batch, probing)
+            loss, extra = arm.backward(batch, probing, self.step)
             if processes > 1:
                 loss = self._average(arm, loss)
             value = float(loss)

@@ -27,6 +27,7 @@ from mosld.ui.limits import IDLE_SECONDS, KEEP_SECONDS, Limits
 from mosld.ui.wire import Packer, header
 
 TICK = 0.1  # seconds between two messages
+KEPT_RUNS = 8  # run directories of one visitor
 ROOT = Path(tempfile.gettempdir()) / "mosld-sessions"
 KEY = re.compile(r"[A-Za-z0-9_-]{22}")  # what secrets.token_urlsafe(16) gives; nothing else becomes part of a path
 log = logging.getLogger(__name__)
@@ -40,6 +41,18 @@ def message(k: str, **fields) -> str:
 def say(sentence: str, state: str | None = None, error: bool = False) -> str:
     """A message that changes no frame: a sentence for the visitor, and the state of the run where it changed."""
     return message("say", note=sentence, kind="error" if error else "", **({"state": state} if state else {}))
+
+
+class _Job:
+    """One press of Run, Resume or Step: a thread that trains and a queue of what it has to tell."""
+
+    def __init__(self, kind: str, config: RunConfig | None, steps: int | None):
+        self.kind, self.config, self.steps = kind, config, steps
+        self.out: queue.SimpleQueue = queue.SimpleQueue()
+        self.halt = threading.Event()
+        self.stale = False  # the visitor has moved on: nothing it says counts any more
+        self.thread: threading.Thread | None = None
+        self.told = threading.Event()  # its stream has ended
 
 
 class Session:
@@ -57,10 +70,9 @@ class Session:
         self.delay = 0.0  # seconds to wait after each step
         self.seen = time.monotonic()
         self._sent: list[list] = []  # packed frames of the run
-        self._work: tuple | None = None
-        self._thread: threading.Thread | None = None
-        self._halt = threading.Event()
-        self._epoch = 0  # a stream of an older epoch has nothing more to say
+        self._plan: tuple | None = None
+        self._job: _Job | None = None
+        self._lock = threading.Lock()
 
     # What handlers call; each returns at once.
 
@@ -72,22 +84,24 @@ class Session:
         check([t for t in [*config.tasks, *config.held_out] if t not in self.own], files=False)
         self.halt()
         self.config = config
-        self._work, self.state = ("new", config, steps), "ready"
+        self._plan, self.state = ("new", config, steps), "ready"
 
     def go_on(self, steps: int | None = None) -> None:
         """Plan to go on with a paused run, for `steps` or to its end. Raises ConfigError where there is none."""
-        if self.state == "running" or (self.trainer is None and not (self.folder / "run" / "run.json").is_file()):
-            raise ConfigError("run: nothing is paused; press Run first." if self.trainer is None else "run: it is training already.")
         if self.state == "ended":
             raise ConfigError("run: it has ended; press Run to start another.")
-        self._work, self.state = ("on", None, steps), "ready"
+        if self.state != "paused":
+            raise ConfigError("run: nothing is paused; press Run first.")
+        self._plan, self.state = ("on", None, steps), "ready"
 
     def pause(self) -> None:
         """The run stops after its step; one that waits for its place does not begin."""
-        if self._work is not None:
-            self.state = "idle" if self.trainer is None or self._work[0] == "new" else "paused"
-        self._work = None
-        self._halt.set()
+        with self._lock:
+            if self._plan is not None:
+                self.state = "idle" if self._plan[0] == "new" else "paused"
+                self._plan = None
+            elif self._job is not None:
+                self._job.halt.set()
 
     def change(self, **values) -> None:
         """Hot change of a running or paused run. Raises ConfigError."""
@@ -95,29 +109,25 @@ class Session:
             self.trainer.change(**values)
 
     def halt(self) -> None:
-        """End what runs after its step; what it has done is saved by its thread."""
-        self._epoch += 1
-        self.pause()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout=30)
-        self.trainer, self._sent, self.state = None, [], "idle"
-
-    def close(self) -> None:
-        """The visitor has gone: end the run, give the memory back, keep the folder for a while."""
-        threading.Thread(target=self.halt, daemon=True).start()
+        """Forget the run. Its thread ends after its step and saves what it has done."""
+        with self._lock:
+            self._plan = None
+            if self._job is not None:
+                self._job.stale = True
+                self._job.halt.set()
+            self._job, self.trainer, self._sent, self.state = None, None, [], "idle"
 
     def adopt(self, key: str) -> RunConfig:
         """Take over the run that an earlier session of the same browser left. Raises ConfigError where it is gone."""
-        folder = self.folder.parent / key
-        if not KEY.fullmatch(key or "") or not (folder / "run" / "run.json").is_file():
+        found = _runs(self.folder.parent / key) if KEY.fullmatch(key or "") else []
+        if not found:
             raise ConfigError("run: the one left here is gone; press Run to start it anew.")
         from mosld.training.runlog import RunLog
 
         self.halt()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(folder, self.folder)
-        kept = RunLog.load(self.folder / "run")
+        kept = RunLog.load(found[-1])
         self._start(kept)
+        shutil.copytree(found[-1], self._place())
         self._sent = [self._packer.pack(frame) for frame in kept.frames]
         self.config, self.state = kept.config, "paused"
         return kept.config
@@ -128,105 +138,137 @@ class Session:
             return message("clear", state=self.state)
         return message("run", run=self.run, header=self._header, frames=self._sent, state=self.state)
 
+    def link(self) -> str:
+        """The configuration for the page's address; a visitor's own files stay out of it."""
+        return shared(self.config, self.own).to_url() if self.config else ""
+
     # The stream.
 
     def stream(self) -> Iterator[str]:
         """Carry out what was planned, yielding messages. Closing the iterator pauses the run."""
-        work, self._work = self._work, None
-        if work is None:
+        before = self._job
+        if before is not None and before.thread is not None:
+            before.thread.join()
+            before.told.wait()
+        with self._lock:
+            plan, self._plan = self._plan, None
+            job = self._job = _Job(*plan) if plan is not None else self._job
+        if plan is None:
             yield message("say", state=self.state)
             return
-        out: queue.SimpleQueue = queue.SimpleQueue()
-        if self._thread is not None:
-            self._thread.join()
-        self._halt.clear()
-        epoch = self._epoch
-        self._thread = threading.Thread(target=self._train, args=(*work, out), daemon=True)
-        self._thread.start()
+        job.thread = threading.Thread(target=self._train, args=(job,), daemon=True)
+        job.thread.start()
         try:
-            yield from self._forward(out, epoch)
+            yield from self._forward(job)
         finally:
             self.seen = time.monotonic()
-            if self.state in ("running", "loading") and epoch == self._epoch:
-                self.pause()
+            job.halt.set()
+            job.told.set()
 
-    def _forward(self, out: queue.SimpleQueue, epoch: int) -> Iterator[str]:
+    def _forward(self, job: _Job) -> Iterator[str]:
         done = False
         while not done:
-            items = [out.get()]
+            items = [job.out.get()]
             time.sleep(0 if items[0][0] in ("say", "start") else TICK)
-            while not out.empty():
-                items.append(out.get())
-            if epoch != self._epoch:
-                return
-            start, pending = len(self._sent), []
-            for kind, value in items:
-                if kind == "frame":
-                    self._sent.append(self._packer.pack(value))
-                    pending.append(self._sent[-1])
-                elif kind == "start":
-                    self._start(value)
-                    start = 0
-                    yield message("run", run=self.run, header=self._header, frames=[], state="running", note="", link=self.link())
-                elif kind == "say":
-                    yield say(*value)
-                else:
-                    done = True
-            if pending:
-                yield message("add", run=self.run, **{"from": start}, frames=pending, state="running", note="")
-            if done:
-                yield say(items[-1][1][0], self.state, items[-1][1][1])
+            while not job.out.empty():
+                items.append(job.out.get())
+            with self._lock:
+                texts = [] if job.stale else self._messages(items)
+            yield from texts
+            done = items[-1][0] == "done"
+
+    def _messages(self, items: list[tuple]) -> list[str]:
+        """What the page is told of what the thread told."""
+        texts, start, pending = [], len(self._sent), []
+        for kind, value in items:
+            if kind == "frame":
+                pending.append(self._packer.pack(value))
+            elif kind == "start":
+                self._start(value)
+                start = 0
+                texts.append(message("run", run=self.run, header=self._header, frames=[], state="running", note="", link=self.link()))
+            elif kind == "say":
+                texts.append(say(value, "loading"))
+        if pending:
+            self._sent += pending
+            texts.append(message("add", run=self.run, **{"from": start}, frames=pending, state="running", note=""))
+        kind, value = items[-1]
+        if kind == "done":
+            state, sentence, error = value
+            texts.append(say(sentence, state, error))
+        return texts
+
+    def _place(self) -> Path:
+        return self.folder / f"run-{self.run:04d}"
 
     def _start(self, runlog) -> None:
-        self.run += 1
         self._packer, self._header, self._sent = Packer(runlog), header(runlog), []
 
-    def _train(self, kind: str, config: RunConfig | None, steps: int | None, out: queue.SimpleQueue) -> None:
-        """The thread of a run."""
-        sentence, error = "", False
+    def _train(self, job: _Job) -> None:
+        """The thread of a job. The trainer itself writes every frame and, whatever ends it, the adapters."""
+        ending = ("failed", "The run broke off.", True)
         try:
-            self.state = "loading"
-            if kind == "new" or self.trainer is None:
-                out.put(("say", ("Loading the backbone and the tasks …", "loading")))
-                from mosld.training import Trainer
-
-                if kind == "new":
-                    shutil.rmtree(self.folder / "run", ignore_errors=True)
-                    self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                    self.trainer = Trainer(config, self.folder / "run", lambda text, part=None: out.put(("say", (_progress(text, part), "loading"))))
-                    out.put(("start", self.trainer.log))
-                else:
-                    self.trainer = Trainer.resume(self.folder / "run")
-            sentence = self._steps(steps, out)
+            with self._lock:
+                trainer = self.trainer
+                if not job.stale:
+                    self.state = "loading"
+                    self.run += job.kind == "new"
+            place = self._place()
+            if trainer is None:
+                job.out.put(("say", "Loading the backbone and the tasks …"))
+                trainer = self._open(job, place)
+                with self._lock:
+                    if job.stale:
+                        return
+                    self.trainer = trainer
+            ending = self._steps(job, trainer)
         except ConfigError as problem:
-            self.state, sentence, error = "failed", str(problem), True
+            ending = ("failed", str(problem), True)
         except Exception as problem:  # the visitor gets one sentence, the server's log the traceback
             log.exception("a run failed")
-            self.state, error = "failed", True
-            sentence = f"The run broke off inside the lab ({type(problem).__name__}); what it did is kept. Press Run to start again."
+            ending = ("failed", f"The run broke off inside the lab ({type(problem).__name__}); what it did is kept. Press Run to start again.", True)
         finally:
-            out.put(("done", (sentence, error)))
+            with self._lock:
+                if not job.stale:
+                    self.state = ending[0]
+            job.out.put(("done", ending))
 
-    def _steps(self, steps: int | None, out: queue.SimpleQueue) -> str:
-        """Train until pause, end or a limit; the sentence to close with. The trainer writes every frame and, at the end, the adapters."""
-        end, goal, late = time.monotonic() + self.limits.seconds, steps and self.trainer.step + steps, False
-        self.state, last = "running", None
-        for last in self.trainer.frames():
-            out.put(("frame", last))
+    def _open(self, job: _Job, place: Path):
+        from mosld.training import Trainer
+
+        tell = lambda text, part=None: job.out.put(("say", text if part is None else f"{text} ({part:.0%})"))  # noqa: E731
+        if job.kind == "on":
+            return Trainer.resume(place, tell)
+        for old in _runs(self.folder)[:-KEPT_RUNS]:
+            shutil.rmtree(old, ignore_errors=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trainer = Trainer(job.config, place, tell)
+        job.out.put(("start", trainer.log))
+        return trainer
+
+    def _steps(self, job: _Job, trainer) -> tuple[str, str, bool]:
+        """Train until pause, end or a limit; the state and the sentence to close with."""
+        end, goal, late, last = time.monotonic() + self.limits.seconds, job.steps and trainer.step + job.steps, False, None
+        self.state = self.state if job.stale else "running"
+        for last in trainer.frames():
+            job.out.put(("frame", last))
             late = time.monotonic() > end
-            if self._halt.wait(0 if steps else self.delay) or late or (goal and last.step >= goal):
-                self.trainer.pause()
-        if self.trainer.done:
-            self.state = "ended"
-            return last.note if last else "The run has ended."
-        self.state = "paused"
+            if job.halt.wait(0 if goal else self.delay) or late or (goal and last.step >= goal):
+                trainer.pause()
+        if trainer.done:
+            return "ended", last.note if last else "The run has ended.", False
         if late:
-            return f"Paused at step {self.trainer.step}: a run may train {self.limits.seconds} seconds at a time here. Press Resume to go on."
-        return f"Paused at step {self.trainer.step}."
+            return (
+                "paused",
+                f"Paused at step {trainer.step}: a run may train {self.limits.seconds} seconds at a time here. Press Resume to go on.",
+                False,
+            )
+        return "paused", f"Paused at step {trainer.step}.", False
 
-    def link(self) -> str:
-        """The configuration for the page's address; a visitor's own files stay out of it."""
-        return shared(self.config, self.own).to_url() if self.config else ""
+
+def _runs(folder: Path) -> list[Path]:
+    """The run directories of a session, oldest first."""
+    return sorted(path.parent for path in folder.glob("run-*/run.json"))
 
 
 def shared(config: RunConfig, own: dict) -> RunConfig:
@@ -234,10 +276,6 @@ def shared(config: RunConfig, own: dict) -> RunConfig:
     tasks = {t: w for t, w in config.tasks.items() if t not in own}
     changes = {"tasks": tasks} if tasks else {"tasks": RunConfig.model_fields["tasks"].default}
     return config.replace(**changes, held_out=tuple(t for t in config.held_out if t not in own)) if own else config
-
-
-def _progress(sentence: str, part: float | None) -> str:
-    return sentence if part is None else f"{sentence} ({part:.0%})"
 
 
 class Sessions:
@@ -265,14 +303,14 @@ class Sessions:
         with self._lock:
             session = self._all.pop(visitor, None)
         if session is not None:
-            session.close()
+            session.halt()
 
     def _tidy(self) -> None:
         """Let go of idle sessions, and of folders that nobody resumed."""
         now = time.monotonic()
         for visitor, session in list(self._all.items()):
             if session.state not in ("running", "loading") and now - session.seen > IDLE_SECONDS:
-                self._all.pop(visitor).close()
+                self._all.pop(visitor).halt()
         kept = {s.key for s in self._all.values()}
         for folder in self.root.glob("*") if self.root.is_dir() else []:
             if KEY.fullmatch(folder.name) and folder.name not in kept and time.time() - folder.stat().st_mtime > KEEP_SECONDS:

@@ -44,7 +44,7 @@ def sentence(update) -> str:
 
 def test_a_link_fills_the_controls(handlers):
     config = RunConfig(tasks="world/mood:2,world/place", method="mola", seed=11, arms="rank=4,8")
-    feed, *values = handlers.restore(visit(c=config.to_url()))
+    _, *values = handlers.restore(visit(c=config.to_url()))
     assert handlers.controls.read(*values) == config
 
 

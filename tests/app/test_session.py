@@ -25,6 +25,11 @@ def drain(session) -> list[dict]:
     return [json.loads(text) for text in session.stream()]
 
 
+def run_folder(session):
+    """The directory of the session's last run."""
+    return max(session.folder.glob("run-*"))
+
+
 def steps_of(messages) -> list[int]:
     return [frame[0] for m in messages if m["k"] == "add" for frame in m["frames"]]
 
@@ -36,7 +41,7 @@ def test_a_run_sends_every_step_once_and_is_on_disk(session):
     assert session.state == "ended" and messages[-1]["state"] == "ended"
     start = next(m for m in messages if m["k"] == "run")
     assert start["header"]["arms"] == ["dropout 0", "dropout 0.1"] and RunConfig.from_url(start["link"]) == session.config
-    kept = RunLog.load(session.folder / "run")
+    kept = RunLog.load(run_folder(session))
     assert [f.step for f in kept.frames] == [0, 1, 2, 3]
     assert json.loads(session.whole())["frames"] == [f for m in messages if m["k"] == "add" for f in m["frames"]]
     with pytest.raises(ConfigError, match="it has ended"):
@@ -63,10 +68,10 @@ def test_a_closed_page_pauses_the_run_and_keeps_it(session):
     while not steps_of([json.loads(next(stream))]):
         pass
     stream.close()
-    session._thread.join(20)
+    session._job.thread.join(20)
     assert session.state == "paused"
-    assert len(RunLog.load(session.folder / "run").frames) < 500
-    assert list((session.folder / "run").rglob("*.safetensors"))
+    assert len(RunLog.load(run_folder(session)).frames) < 500
+    assert list((run_folder(session)).rglob("*.safetensors"))
 
 
 def test_a_hot_change_leaves_a_mark(session):

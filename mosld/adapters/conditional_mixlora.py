@@ -1,0 +1,79 @@
+"""Conditional MixLoRA (Shen et al., arXiv 2402.15896): for each text, r rows and r columns picked out of two pools make its A and B.
+
+    h = W x + alpha / r * sum_{i<=r} u_i b_{q(i)} a_{p(i)} x
+    p(1..r): the best of  softmax(W_a xbar)                                      [E], independent factor selection
+    q(1..r): the best of  softmax(W_b xbar) + sum_{i<=r} softmax(a_{p(i)} V_i)   [E], with conditional factor selection
+
+xbar is the mean of x over the text's tokens; the i-th best row meets the i-th best column. Pools a [E, d_in] Gaussian, b [d_out, E] zero.
+`experts` counts the pool in ranks: E = experts x rank (rank 4, experts 4 are the paper's E 16). The paper sets alpha = 2 E.
+Parameters a linear: E (d_in + d_out) + 2 E d_in + r d_in E. No weight is built per text: all E rows are applied to all tokens, and the r
+results that a text picked are moved to the places of the columns it picked.
+
+u_i is the product of the two picked scores, each divided by the mean over its r picks. In the paper's own code the scores only choose, so that
+the routers get no gradient; here they weigh too, and an even router weighs every factor by 1, as in the paper. With rank 1 that weight is
+always 1 and the routers stay at their start.
+Unverified: the start of routers and V (N(0, .02^2)), the standard deviation of a (1 / sqrt(d_in)). In a decoder's row xbar covers question
+and option.
+Probes: expert e is row a_e with column b_e; its gate is the mean of its two weights u over r, the same for all tokens of a text.
+"""
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mosld.adapters.adapter import Adapter
+from mosld.adapters.kernel import mix
+
+
+class ConditionalMixLoRA(Adapter):
+    """Low-rank factors chosen anew for every text."""
+
+    formula = "h = W x + α/r · Σᵢ uᵢ b_q(i) a_p(i) x,  p, q chosen per text"
+
+    def build(self) -> None:
+        r, E = self.config.rank, self.site.experts * self.config.rank
+        self.site = dataclasses.replace(self.site, experts=E)
+
+        def draw(*shape: int, std: float = 0.02) -> nn.Parameter:
+            return nn.Parameter(torch.empty(shape, dtype=self.weight.dtype).normal_(0, std, generator=self.context.generator))
+
+        self.A = draw(E, self.d_in, std=1 / math.sqrt(self.d_in))
+        self.B = nn.Parameter(torch.zeros(self.d_out, E, dtype=self.weight.dtype))
+        self.router_a, self.router_b = draw(E, self.d_in), draw(E, self.d_in)
+        self.conditional = draw(r, self.d_in, E)  # V
+
+    def scores(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Scores of rows and columns [M, E], and the r best of each [M, r], best first. x [M, L, d_in], mask [M, L] or None."""
+        r = self.config.rank
+        weight = x.new_ones(x.shape[:2]) if mask is None else mask.to(x.dtype)
+        mean = torch.bmm(weight[:, None], x)[:, 0] / weight.sum(1, keepdim=True).clamp(min=1)
+        rows = (mean @ self.router_a.t()).softmax(1)
+        picked = rows.topk(r, 1).indices
+        after = torch.einsum("ed,idf->eif", self.A, self.conditional).softmax(2)  # [E, r, E]: what row e in place i asks for
+        columns = (mean @ self.router_b.t()).softmax(1) + after[picked, torch.arange(r, device=x.device)].sum(1)
+        return rows, columns, picked, columns.topk(r, 1).indices
+
+    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        M, L = shape[:2] if len(shape) == 3 else (len(x), 1)  # without a sequence, every row of x is a text
+        r, E = self.config.rank, len(self.A)
+        mask = self.context.token_mask(shape)
+        rows, columns, picked, met = self.scores(x.view(M, L, -1), None if mask is None else mask.view(M, L))
+        u, v = (_over_mean(s.gather(1, i)) for s, i in ((rows, picked), (columns, met)))
+        hidden = (self.A @ x.t()).view(E, M, L).gather(0, picked.t()[:, :, None].expand(r, M, L)) * (u * v).t()[:, :, None]
+        z = hidden.new_zeros(E, M, L).scatter(0, met.t()[:, :, None].expand(r, M, L), hidden)
+        y = mix(F.linear(x, self.weight, self.bias), z.view(E, -1), None, self.B, self.scale)
+        gate = torch.zeros_like(rows).scatter(1, picked, u).scatter_add(1, met, v) / (2 * r)
+        p = (rows + columns / (1 + r)) / 2
+        return y, p.repeat_interleave(L, 0).t(), gate.repeat_interleave(L, 0).t()
+
+    def stacks(self, read=lambda p: p) -> tuple[Tensor, Tensor]:
+        """Rows a_e [E, 1, d_in] and columns b_e [E, d_out, 1]."""
+        return read(self.A)[:, None], read(self.B).t()[:, :, None]
+
+
+def _over_mean(scores: Tensor) -> Tensor:
+    """[M, r] over its mean: 1 where a text's picks score alike."""
+    return scores / scores.mean(1, keepdim=True)

@@ -1,0 +1,39 @@
+"""LoRAMoE (Dou et al., arXiv 2312.09979): dense LoRA experts, balanced within the type of task that they are for.
+
+    h = W x + alpha / r * sum_i softmax(W_g x)_i B_i A_i x
+
+Localized balancing constraint: Q [E, M] holds the router's probabilities of expert e summed over the real tokens of text m, and
+Z = I * Q with I_em = 1 + delta where expert and text are of one type, else 1 - delta. L = beta Var(Z) / Mean(Z)^2 over all entries
+(population variance): experts share the work evenly but for the lean to their own type.
+A_i as LoRA, B_i zero. Parameters a linear: E r (d_in + d_out) + E d_in.
+
+The paper has two types, world knowledge and other tasks. Here task t is of type t mod `types`, and the experts are cut into as many
+equal runs. The task of each text comes by `Handle.context(task=...)`; without it every text is of task 0.
+Unverified: delta (.1), beta (.01, the balance coefficient), the router's start.
+"""
+
+import torch
+from torch import Tensor
+
+from mosld.adapters.adapter import Adapter
+
+
+class LoRAMoE(Adapter):
+    """Separate experts, dense routing, balance within types."""
+
+    formula = "h = W x + α/r · Σ gᵢ(x) Bᵢ Aᵢ x,  g dense, balanced by type"
+
+    def extra_loss(self, p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor | None:
+        if self.context.balance == 0:
+            return None
+        E, types = self.site.experts, int(self.config.option("types"))
+        task = self.context.tasks_of(self.last.shape, p.device)
+        q = (p if mask is None else p * mask).reshape(E, len(task), -1).sum(-1)
+        expert_type = torch.arange(E, device=p.device) * types // E
+        return self.context.balance * localized_balance(q, expert_type[:, None] == task % types, self.config.option("delta"))
+
+
+def localized_balance(importance: Tensor, own: Tensor, delta: float) -> Tensor:
+    """Var(Z) / Mean(Z)^2 of Z = importance [E, M], times 1 + delta where `own` [E, M] says that expert and text are of one type, else 1 - delta."""
+    z = importance * torch.where(own, 1 + delta, 1 - delta)
+    return z.var(correction=0) / z.mean() ** 2

@@ -1,0 +1,106 @@
+"""MixLoRA (Li et al., TUDB, arXiv 2404.15159): experts that are whole feed-forward blocks, told apart by LoRA on their linears.
+
+    ffn(x) = sum_{k in top-K} g_k(x) F_k(x),   F_k = the frozen block with B_k A_k on `up`, `gate` and `down`
+    attention linears: W x + alpha / r * B A x, plain LoRA
+
+One token router a block, softmax(W_r x) on the block's input x, K = 2 of E = 8 kept and renormalised; it belongs to `up`. A as in LoRA, B at
+zero, router N(0, .02^2); balance loss E sum F_e P_e with coefficient .001, once a block.
+Parameters: E r (d_in + d_out) for each of the block's linears, + E d_in for `up`; r (d_in + d_out) for every other linear.
+
+The activation lies between the linears, so the K chosen experts of a token cannot be mixed before `down`. `up` and `gate` therefore give K
+results a token, [K, ..., d_ffn] (the frozen product is computed once), the model's own activation works on all of them, and `down`, which is
+linear, mixes them before its frozen product. Every token sent to its own K experts costs K activations and no more; K = 0 takes all E.
+A `gate` that is not among the targets stays frozen. Targets must be given by their short names.
+Unverified: whether the shares F_e sum to K (here to 1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mosld.adapters.adapter import Adapter, Routing
+from mosld.adapters.kernel import mix
+from mosld.config import AdapterConfig, ConfigError
+from mosld.registry import BLOCK
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a block sends its tokens, handed from its first linear to the others: K choices a token, best first."""
+
+    x: Tensor  # the block's input
+    chosen: Tensor  # [K, E, N], one-hot over E
+    weight: Tensor  # [K, N], sums to 1 over K
+    record: Routing
+    p: Tensor  # [E, N], with gradient
+
+
+class MixLoRA(Adapter):
+    """A linear of a routed feed-forward block; plain LoRA anywhere else."""
+
+    formula = "ffn(x) = Σ top-K gₖ(x) FFNₖ(x),  FFNₖ with Bₖ Aₖ on up, gate, down"
+
+    @classmethod
+    def check(cls, config: AdapterConfig) -> None:
+        if set(config.targets) & set(BLOCK) and not {"up", "down"} <= set(config.targets):
+            raise ConfigError(
+                f"targets: {','.join(config.targets)} is not allowed; MixLoRA's experts are whole feed-forward blocks: "
+                "give up and down together (and gate where the model has it), or none of them."
+            )
+
+    def build(self) -> None:
+        if self.site.target not in BLOCK:
+            self.site = dataclasses.replace(self.site, experts=1)
+        super().build()
+
+    def add_router(self, d_in: int) -> None:
+        self.router = None
+        if self.site.target == "up":
+            super().add_router(d_in)
+            self.context.owners[self.site.layer] = self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.site.experts == 1:
+            return super().forward(x)
+        route = self.route(x)
+        self.last, self.aux = route.record, None
+        if self.router is not None and self.training and torch.is_grad_enabled():
+            self.aux = self.extra_loss(route.p, route.record.gate, route.record.mask)
+        return self.mixed(x, route) if self.site.target == "down" else self.each(x, route)
+
+    def route(self, x: Tensor) -> Route:
+        """The block's choices, made by whichever of `up` and `gate` is called first, taken out by `down`."""
+        block, layer = self.context.block, self.site.layer
+        if self.site.target == "down":
+            return block.pop(layer)
+        if layer not in block or block[layer].x is not x:
+            router = self.context.owners[layer].router
+            p = (router @ x.reshape(-1, self.d_in).t()).softmax(0)
+            value, index = p.topk(self.config.top_k or len(p), 0)
+            chosen = p.new_zeros(len(index), *p.shape).scatter(1, index[:, None], 1.0)
+            weight = value / value.sum(0)
+            gate = (weight.detach()[:, None] * chosen).sum(0)
+            block[layer] = Route(x, chosen, weight, Routing(p.detach(), gate, self.context.token_mask(x.shape), x.shape), p)
+        return block[layer]
+
+    def each(self, x: Tensor, route: Route) -> Tensor:
+        """The linear for every chosen expert: [..., d_in] to [K, ..., d_out]."""
+        tokens, up = x.reshape(-1, self.d_in), self.B.flatten(1)
+        hidden = (self.A.flatten(0, 1) @ tokens.t()).view(*self.A.shape[:2], -1)  # [E, r, N]
+        z = (route.chosen[:, :, None] * hidden).flatten(1, 2)  # [K, E r, N]
+        base = F.linear(tokens, self.weight, self.bias)
+        y = torch.baddbmm(base.expand(len(z), -1, -1), z.transpose(1, 2), up.t().expand(len(z), -1, -1), alpha=self.scale)
+        return y.view(-1, *x.shape[:-1], self.d_out)
+
+    def mixed(self, x: Tensor, route: Route) -> Tensor:
+        """The weighted sum of the linear over the chosen experts: [K, ..., d_in] to [..., d_out]."""
+        tokens = x.flatten(1, -2)  # [K, N, d_in]
+        hidden = (self.A.flatten(0, 1) @ tokens.transpose(1, 2)).view(len(tokens), *self.A.shape[:2], -1)  # [K, E, r, N]
+        z = ((route.weight[:, None] * route.chosen)[:, :, None] * hidden).sum(0).flatten(0, 1)  # [E r, N]
+        mean = (route.weight[:, :, None] * tokens).sum(0)
+        return mix(F.linear(mean, self.weight, self.bias), z, None, self.B, self.scale).view(*x.shape[1:-1], self.d_out)

@@ -1,0 +1,63 @@
+"""Intuition-MoR1E (Liu et al., arXiv 2404.08985): r1 x r2 rank-one experts, gated by a token router and by what the text is about.
+
+    h = W x + sigmoid(100 m) B v,   v_j = sum_{i<=r1} g_ij a_i x,   j <= r2
+    g = E w softmax(W_r x) + 4 (1 - w) s,   w = sigmoid(100 o),   E = r1 r2
+
+A [r1, d_in], B [d_out, r2]: expert (i, j) is the rank-one matrix b_j a_i. s [E] is the cosine of the text's sentence embedding with E
+k-means centroids, found once a data set from the frozen backbone's embeddings (`Handle.fit`, before training; saved with the adapter)
+and handed in as `Context.instance`. There is no alpha / r. A starts as in LoRA, B, router, m and o at zero.
+Parameters a linear: r1 d_in + r2 d_out + r1 r2 d_in + 2. `rank` is r1 and `experts` is r2: rank 8, experts 4 are the paper's 32 experts.
+
+Unverified: which r1 and r2 make the 32; E in front of the softmax where E is not 32; the similarity (here the cosine).
+Without centroids, or where no embedding of the texts is given, s is 1/4: then 4 s is the mean weight of the router's part. All columns of
+B are then treated alike, so train with embeddings, as the Trainer does.
+Probes: A and B as stacks of rows a_i and columns b_j, one entry an expert (i, j); the gate is |g| over its sum.
+"""
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mosld.adapters.adapter import Adapter
+from mosld.adapters.centroids import similarity
+from mosld.adapters.kernel import mix
+
+
+class MoR1E(Adapter):
+    """Rank-one experts b_j a_i that share rows and columns."""
+
+    formula = "h = W x + σ(100m) · Σ gᵢⱼ bⱼ aᵢ x,  g from router and sentence embedding"
+
+    def build(self) -> None:
+        self.rows, self.columns = self.config.rank, self.site.experts
+        self.clusters = self.rows * self.columns
+        self.site = dataclasses.replace(self.site, experts=self.clusters)
+        zeros = lambda *shape: nn.Parameter(torch.zeros(shape, dtype=self.weight.dtype))  # noqa: E731
+        self.A, self.B, self.router = zeros(self.rows, self.d_in), zeros(self.d_out, self.columns), zeros(self.clusters, self.d_in)
+        self.draw_a(self.A.data, self.d_in)
+        self.m, self.o = zeros(1), zeros(1)
+
+    def intuition(self, shape: torch.Size) -> Tensor | float:
+        """s of every token [E, N], or 1/4 where the texts' embeddings or the centroids are not known."""
+        instance, centroids = self.context.instance, self.context.centroids.get(self.clusters)
+        if instance is None or centroids is None or len(shape) != 3 or len(instance) != shape[0]:
+            return 0.25
+        s = similarity(instance.to(centroids.dtype), centroids).to(self.A.dtype)
+        return self.context.token_values(s, shape).t()
+
+    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        both = torch.cat([self.A, self.router]) @ x.t()
+        hidden, p = both[: self.rows], both[self.rows :].softmax(0)  # [r1, N], [E, N]
+        w = torch.sigmoid(100 * self.o)
+        g = self.clusters * w * p + 4 * (1 - w) * self.intuition(shape)  # expert (i, j) in row i r2 + j
+        v = (g.view(self.rows, self.columns, -1) * hidden[:, None]).sum(0)  # [r2, N]
+        y = mix(F.linear(x, self.weight, self.bias), torch.sigmoid(100 * self.m) * v, None, self.B, 1.0)
+        size = g.detach().abs()
+        return y, p, size / size.sum(0)
+
+    def stacks(self, read=lambda p: p) -> tuple[Tensor, Tensor]:
+        """Rows a_i [E, 1, d_in] and columns b_j [E, d_out, 1], each repeated so that entry i r2 + j is expert (i, j)."""
+        rows, columns = read(self.A)[:, None], read(self.B).t()[:, :, None]
+        return rows.repeat_interleave(self.columns, 0), columns.repeat(self.rows, 1, 1)

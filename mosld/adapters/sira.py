@@ -1,0 +1,61 @@
+"""SiRA (Zhu et al., arXiv 2311.09179): LoRA experts behind a top-K router with dropout on the gate and a token capacity an expert.
+
+    h = W x + alpha / r * sum_{k in top-K} g_k(x) B_k A_k x,   g = topK(dropout(softmax(W_g x))), renormalised
+
+A_k as LoRA, B_k zero. In training each router probability is dropped at the rate q (the rest scaled by 1 / (1 - q)), and an expert
+takes at most C = ceil(c K n / E) of the n real tokens: those with the largest gates; the others go on without it. In evaluation
+neither acts, so that an answer does not depend on what else is in the batch. Balance loss E sum f_i p_i, with f_i counted before
+the capacity cuts. Parameters a linear: E r (d_in + d_out) + E d_in.
+
+Stated in the paper: top-K, a capacity, dropout on the gating network's output, an auxiliary loss. Unverified: q (.1), c (1.25), who
+is turned away, that evaluation has no capacity, the balance coefficient (.01), the router's start.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mosld.adapters.adapter import Adapter
+from mosld.adapters.kernel import mix
+
+
+class SiRA(Adapter):
+    """Separate experts that take only so many tokens."""
+
+    formula = "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x,  g dropped out and capped"
+    asked: Tensor | None = None  # the gate before the capacity, [E, N]
+
+    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if self.router is None or not self.training:
+            self.asked = None
+            return super().forward_tokens(x, shape)
+        p = (self.router @ x.t()).softmax(0)
+        self.asked = self.choose(p)
+        gate = within_capacity(self.asked, self._top_k, self.config.option("capacity"), self.context.token_mask(shape))
+        down, up = self.factors()
+        hidden = torch.matmul(down, x.t())
+        return mix(F.linear(x, self.weight, self.bias), hidden, gate, up, self.scale), p, gate
+
+    @property
+    def _top_k(self) -> int:
+        return self.config.top_k or self.site.experts
+
+    def choose(self, p: Tensor) -> Tensor:
+        """Dropout on the probabilities [E, N], the K largest that are left kept and renormalised; a token may lose all of them."""
+        keep = 1 - self.config.option("gate_dropout")
+        left = p * torch.empty_like(p).bernoulli_(keep, generator=self.context.generator).div_(keep)
+        value, index = left.topk(self._top_k, 0, sorted=False)
+        return torch.zeros_like(p).scatter(0, index, value / value.sum(0).clamp(min=torch.finfo(p.dtype).tiny))
+
+    def extra_loss(self, p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor | None:
+        return super().extra_loss(p, self.asked, mask)
+
+
+def within_capacity(gate: Tensor, top_k: int, capacity: float, mask: Tensor | None) -> Tensor:
+    """The gate [E, N] with zeros where an expert has had its fill: each keeps its ceil(capacity * top_k * n / E) largest of n tokens."""
+    real = gate.detach() if mask is None else gate.detach() * mask
+    n = torch.full((), gate.shape[1], device=gate.device) if mask is None else mask.sum()
+    room = torch.ceil(capacity * top_k * n / gate.shape[0])
+    place = real.argsort(1, descending=True, stable=True).argsort(1)  # [E, N], 0 for the largest gate
+    kept = place < room
+    return gate * (kept if mask is None else kept & (mask > 0))
