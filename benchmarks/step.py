@@ -47,7 +47,7 @@ def main() -> None:
 
     def step(arm: Arm, probing: bool = False):
         before = before_step(arm.handle) if probing else None
-        arm.backward(batch, probing)
+        arm.backward(batch, probing, 100)
         arm.update(100)
         if probing:
             measure(arm.handle, before, batch.task, batch.attention_mask, 3)
@@ -55,13 +55,13 @@ def main() -> None:
     def pair():
         fresh = Batch(**{**vars(batch), "input_ids": batch.input_ids.clone()})  # a new batch for the shared prefix
         for arm in arms:
-            arm.backward(fresh, False)
+            arm.backward(fresh, False, 100)
             arm.update(100)
 
     candidates = {"frozen backbone": frozen, "one arm": lambda: step(arms[1]), "one arm, probed": lambda: step(arms[1], True), "two arms": pair}
     times: dict[str, list[float]] = {name: [] for name in candidates}
     end = time.perf_counter() + 20
-    while time.perf_counter() < end:
+    while time.perf_counter() < end or len(times["two arms"]) < 6:
         for label, run in candidates.items():
             start = time.perf_counter()
             run()

@@ -54,8 +54,7 @@ class SiRA(Adapter):
 def within_capacity(gate: Tensor, top_k: int, capacity: float, mask: Tensor | None) -> Tensor:
     """The gate [E, N] with zeros where an expert has had its fill: each keeps its ceil(capacity * top_k * n / E) largest of n tokens."""
     real = gate.detach() if mask is None else gate.detach() * mask
-    n = torch.full((), gate.shape[1], device=gate.device) if mask is None else mask.sum()
-    room = torch.ceil(capacity * top_k * n / gate.shape[0])
-    place = real.argsort(1, descending=True, stable=True).argsort(1)  # [E, N], 0 for the largest gate
-    kept = place < room
+    n = gate.shape[1] if mask is None else mask.sum()
+    place = real.argsort(dim=1, descending=True, stable=True).argsort(dim=1)  # [E, N], 0 for the largest gate
+    kept = place < capacity * top_k * n / gate.shape[0]  # a whole number is below a bound just when it is below its ceiling
     return gate * (kept if mask is None else kept & (mask > 0))
