@@ -1,6 +1,7 @@
 """The command line: `python -m mosld COMMAND`.
 
 - `train`: a run, with a progress bar and a table of accuracies at the end.
+- `compare`: several methods on the same batches over seeds, as a table (`mosld.studies.compare`).
 - `params`: trainable parameters of a method on a model's shape, counted without weights.
 - `tasks`: every task with its licence and source.
 - `knobs`: every setting with its default, bounds and link key.
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, knobs, to_text
+from mosld.texts import table
 
 BAR = 30
 
@@ -25,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mosld", description="Train small mixtures of LoRA experts and measure them.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _train_parser(commands)
+    _compare_parser(commands)
     _params_parser(commands)
     commands.add_parser("tasks", help="list every task with its licence and source").set_defaults(run=_tasks)
     commands.add_parser("knobs", help="list every setting").set_defaults(run=_knobs)
@@ -52,10 +55,13 @@ def given(args: argparse.Namespace, model: type[AdapterConfig] = RunConfig) -> d
     return {k: None if k == "balance" and v == "own" else v for k, v in values.items()}
 
 
-def show_progress(sentence: str, fraction: float | None = None) -> None:
-    """A sentence, with a bar where the share done is known, on one line of stderr; on lines of their own where it is no terminal."""
+def show_progress(sentence: str, fraction: float | None = None, mark: bool = False) -> None:
+    """A sentence, with a bar where the share done is known, on one line of stderr.
+
+    Where stderr is no terminal, lines of their own: those without a share, those that end and those that are a `mark`.
+    """
     if not sys.stderr.isatty():
-        if fraction is None or fraction >= 1:
+        if mark or fraction is None or fraction >= 1:
             print(sentence, file=sys.stderr)
         return
     bar = "" if fraction is None else f"[{'#' * int(fraction * BAR):<{BAR}}] "
@@ -109,14 +115,19 @@ def follow(trainer) -> int:
     """Run a trainer to its end with a progress bar, then print the table. Ctrl-C keeps what was made."""
     config, first, last = trainer.config, None, None
     counts = ", ".join(f"{n} {c:,}" for n, c in zip(trainer.log.arms, trainer.log.parameters, strict=True))
+    if not trainer.main:  # one of several processes of `accelerate launch`
+        for _ in trainer.frames():
+            pass
+        return 0
     print(f"{config.label} on {trainer.backbone.name}; trainable parameters: {counts}.", file=sys.stderr)
     interrupted = False
     try:
         for frame in trainer.frames():
             first = first or frame
             last = frame
+            scored = frame.arms[0].accuracy is not None
             losses = " ".join(f"{a.loss:.3f}" for a in frame.arms if a.loss is not None)
-            show_progress(f"step {frame.step}/{config.steps}  {frame.seconds:.0f} s  loss {losses or '-'}", frame.step / config.steps)
+            show_progress(f"step {frame.step}/{config.steps}  {frame.seconds:.0f} s  loss {losses or '-'}", frame.step / config.steps, scored)
             if frame.event == "change":
                 print(f"\n{frame.note}", file=sys.stderr)
     except KeyboardInterrupt:
@@ -154,14 +165,13 @@ def summary(log) -> str:
     return f"Accuracy at step {last.step} on {part} rows\n\n{table(rows)}"
 
 
-def table(rows: list[list[str]]) -> str:
-    """Rows of text, the first a heading, as an aligned Markdown table; columns of numbers to the right."""
-    columns = list(zip(*rows, strict=True))
-    widths = [max(map(len, c)) for c in columns]
-    right = [all(cell[:1] in "0123456789-" for cell in c[1:]) for c in columns]
-    cells = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)] for row in rows]
-    rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]])
+def _compare_parser(commands) -> None:
+    from mosld.studies import compare
+
+    p = commands.add_parser("compare", help="train several methods on the same batches and compare them", description=compare.DESCRIPTION)
+    compare.add_arguments(p)
+    add_knobs(p)
+    p.set_defaults(run=lambda args: compare.main(args, given(args), show_progress))
 
 
 def _params_parser(commands) -> None:

@@ -29,13 +29,15 @@ class ConfigError(ValueError):
     """A setting that cannot be used: one sentence with the field, its value and what is allowed."""
 
 
-def _knob(default, help, group, key, **extra):
+def setting(default, help, group, key, **extra):
     """A pydantic field with the lab's own facts: group of controls, link key, whether it may change during a run."""
     bounds = {k: extra.pop(k) for k in ("ge", "le", "gt", "pattern", "max_length", "min_length") if k in extra}
     return Field(default=default, description=help, json_schema_extra={"group": group, "key": key, **extra}, **bounds)
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A frozen model that knows its fields and no others. Raises ConfigError: one sentence for the first problem."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values):
@@ -49,13 +51,13 @@ class _Strict(BaseModel):
         return type(self)(**{**self.model_dump(), **changes})
 
 
-class AdapterConfig(_Strict):
+class AdapterConfig(Strict):
     """What `adapters.attach` needs. Symbols as in arXiv 2412.08946: rank r, alpha, E experts, top-K, dropout rate p."""
 
-    method: str = _knob("mosld", "Adapter method.", "adapter", "m", choices=tuple(METHODS))
-    rank: int = _knob(8, "Rank r of every low-rank expert.", "adapter", "r", ge=1, le=256, quick=True)
-    alpha: float = _knob(16.0, "Scale: the update is multiplied by alpha / rank.", "adapter", "al", gt=0, le=1024)
-    experts: Annotated[str, BeforeValidator(read_experts)] = _knob(
+    method: str = setting("mosld", "Adapter method.", "adapter", "m", choices=tuple(METHODS))
+    rank: int = setting(8, "Rank r of every low-rank expert.", "adapter", "r", ge=1, le=256, quick=True)
+    alpha: float = setting(16.0, "Scale: the update is multiplied by alpha / rank.", "adapter", "al", gt=0, le=1024)
+    experts: Annotated[str, BeforeValidator(read_experts)] = setting(
         "4",
         "Experts a linear: one number, or one per group of layers from bottom to top, as in 2-4-6-8 (0 leaves a group without adapters).",
         "adapter",
@@ -64,22 +66,24 @@ class AdapterConfig(_Strict):
         allowed="a number such as 4, or numbers joined by '-', such as 2-4-6-8, each up to 64",
         quick=True,
     )
-    top_k: int = _knob(2, "Experts each token is sent to; 0 is dense routing, where all experts take part.", "adapter", "k", ge=0, le=64, quick=True)
-    dropout: float = _knob(0.1, "Dropout rate p.", "adapter", "p", ge=0, le=0.9, hot=True, quick=True)
-    dropout_on: Literal["A", "B", "activations", "none"] = _knob(
+    top_k: int = setting(
+        2, "Experts each token is sent to; 0 is dense routing, where all experts take part.", "adapter", "k", ge=0, le=64, quick=True
+    )
+    dropout: float = setting(0.1, "Dropout rate p.", "adapter", "p", ge=0, le=0.9, hot=True, quick=True)
+    dropout_on: Literal["A", "B", "activations", "none"] = setting(
         "A", "Where dropout acts: on the weights of A (the paper's), on the weights of B, or on the adapter's input.", "adapter", "po"
     )
-    share: Literal["A", "B", "none"] = _knob("A", "Which matrix all experts of a linear share.", "adapter", "sh")
-    side: Literal["input", "output"] = _knob(
+    share: Literal["A", "B", "none"] = setting("A", "Which matrix all experts of a linear share.", "adapter", "sh")
+    side: Literal["input", "output"] = setting(
         "input",
         "Which side A is on: the paper's initial values put A next to the input, its printed shapes next to the output.",
         "adapter",
         "sd",
     )
-    balance: float | None = _knob(
+    balance: float | None = setting(
         None, "Coefficient of the load-balance loss; empty takes the method's own.", "adapter", "b", ge=0, le=10, hot=True, text="own"
     )
-    targets: Annotated[tuple[str, ...], BeforeValidator(read_names)] = _knob(
+    targets: Annotated[tuple[str, ...], BeforeValidator(read_names)] = setting(
         ("q", "v"),
         "Linears that get adapters: q, k, v, o, up, down, gate, or the end of a module's name.",
         "adapter",
@@ -87,7 +91,7 @@ class AdapterConfig(_Strict):
         min_length=1,
         allowed="at least one name, such as q,v",
     )
-    options: Annotated[dict[str, float | str], BeforeValidator(read_options)] = _knob(
+    options: Annotated[dict[str, float | str], BeforeValidator(read_options)] = setting(
         {}, "Settings that only this method has, as name=value.", "adapter", "o"
     )
 
@@ -167,35 +171,35 @@ def _counts(experts: str) -> tuple[int, ...]:
 class RunConfig(AdapterConfig):
     """A whole run: tasks and weights, backbone, adapter, optimiser, steps, batch, seed, arms."""
 
-    tasks: Annotated[dict[str, float], BeforeValidator(read_tasks)] = _knob(
+    tasks: Annotated[dict[str, float], BeforeValidator(read_tasks)] = setting(
         {"world/mood": 1.0, "world/place": 1.0, "world/tense": 1.0},
         "Tasks of the mixture, with weights as in name:2; a .jsonl or .csv file is a task of your own.",
         "tasks",
         "t",
         quick=True,
     )
-    held_out: Annotated[tuple[str, ...], BeforeValidator(read_names)] = _knob(
+    held_out: Annotated[tuple[str, ...], BeforeValidator(read_names)] = setting(
         (), "Tasks that are scored but never trained on (out of domain).", "tasks", "ho"
     )
-    backbone: str = _knob("minilm", f"Frozen model: {', '.join(BACKBONES)}, or the hub id of an encoder or a causal language model.", "model", "bb")
-    layers: int = _knob(0, "Keep only the first layers of the backbone; 0 keeps all.", "model", "ly", ge=0, le=200)
-    max_tokens: int = _knob(64, "Longer texts are cut to this many tokens.", "model", "mt", ge=8, le=512)
-    temperature: float = _knob(
+    backbone: str = setting("minilm", f"Frozen model: {', '.join(BACKBONES)}, or the hub id of an encoder or a causal language model.", "model", "bb")
+    layers: int = setting(0, "Keep only the first layers of the backbone; 0 keeps all.", "model", "ly", ge=0, le=200)
+    max_tokens: int = setting(64, "Longer texts are cut to this many tokens.", "model", "mt", ge=8, le=512)
+    temperature: float = setting(
         0.05, "Encoders: cosine similarities are divided by this before the softmax over options.", "model", "te", ge=0.005, le=1
     )
-    optimiser: Literal["adamw", "sgd"] = _knob("adamw", "Optimiser of the adapters.", "training", "op")
-    lr: float = _knob(3e-3, "Learning rate.", "training", "lr", gt=0, le=100, hot=True, quick=True)
-    weight_decay: float = _knob(0.0, "Weight decay of the optimiser.", "training", "wd", ge=0, le=1)
-    warmup: int = _knob(10, "Steps over which the learning rate rises from 0.", "training", "wu", ge=0, le=10000)
-    steps: int = _knob(150, "Optimiser steps.", "training", "n", ge=1, le=100000, quick=True)
-    batch: int = _knob(16, "Questions a step, drawn from the mixture.", "training", "bs", ge=1, le=512)
-    seed: int = _knob(0, "Seed of data, batches, initial values and dropout masks.", "training", "s", ge=0, le=2**31 - 1, quick=True)
-    eval_every: int = _knob(
+    optimiser: Literal["adamw", "sgd"] = setting("adamw", "Optimiser of the adapters.", "training", "op")
+    lr: float = setting(3e-3, "Learning rate.", "training", "lr", gt=0, le=100, hot=True, quick=True)
+    weight_decay: float = setting(0.0, "Weight decay of the optimiser.", "training", "wd", ge=0, le=1)
+    warmup: int = setting(10, "Steps over which the learning rate rises from 0.", "training", "wu", ge=0, le=10000)
+    steps: int = setting(150, "Optimiser steps.", "training", "n", ge=1, le=100000, quick=True)
+    batch: int = setting(16, "Questions a step, drawn from the mixture.", "training", "bs", ge=1, le=512)
+    seed: int = setting(0, "Seed of data, batches, initial values and dropout masks.", "training", "s", ge=0, le=2**31 - 1, quick=True)
+    eval_every: int = setting(
         25, "Steps between scorings on held-out rows; the start and the end are always scored.", "measuring", "ee", ge=1, le=100000
     )
-    eval_rows: int = _knob(100, "Rows of each task that are scored.", "measuring", "er", ge=10, le=5000)
-    probe_every: int = _knob(2, "Steps between probes of router, norms and imbalance.", "measuring", "pe", ge=1, le=1000)
-    arms: Annotated[tuple[dict[str, Any], ...], BeforeValidator(read_arms)] = _knob(
+    eval_rows: int = setting(100, "Rows of each task that are scored.", "measuring", "er", ge=10, le=5000)
+    probe_every: int = setting(2, "Steps between probes of router, norms and imbalance.", "measuring", "pe", ge=1, le=1000)
+    arms: Annotated[tuple[dict[str, Any], ...], BeforeValidator(read_arms)] = setting(
         ({"dropout": 0.0}, {"dropout": 0.1}),
         "What the arms differ in, one value an arm: dropout=0,0.1 or method=lora,mosld;dropout=0,0.1. Empty is one arm.",
         "arms",

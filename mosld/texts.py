@@ -1,6 +1,6 @@
-"""Knob values as texts: what is typed on the command line or stands in a link, read and written in one place.
+"""Knob values as texts: what is typed on the command line or stands in a link, read and written in one place; tables as text.
 
-`read_*` take a text (or a value that is already right) and raise ValueError; `to_text` is their inverse.
+`read_*` take a text (or a value that is already right) and raise ValueError; `to_text` is their inverse. `table` is Markdown.
 """
 
 from __future__ import annotations
@@ -89,3 +89,13 @@ def to_text(name: str, value: Any) -> str:
     if isinstance(value, float):
         return repr(int(value)) if value == int(value) and math.fabs(value) < 1e15 else repr(value)
     return str(value)
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows of text, the first a heading, as an aligned Markdown table; columns of numbers to the right."""
+    columns = list(zip(*rows, strict=True))
+    widths = [max(map(len, c)) for c in columns]
+    right = [all(cell[:1] in "0123456789-+" for cell in c[1:]) for c in columns]
+    cells = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)] for row in rows]
+    rule = ["-" * (w - 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [cells[0], rule, *cells[1:]])

@@ -81,7 +81,7 @@ def _layer_ids(names: list[str]) -> dict[str, int]:
     return {n: order[s] for n, s in stacks.items()}
 
 
-def attach(model: nn.Module, config: AdapterConfig, seed: int = 0, tasks: int = 1, instance_dim: int = 0) -> Handle:
+def attach(model: nn.Module, config: AdapterConfig, seed: int = 0, tasks: int = 1, instance_dim: int = 0, cls: type[Adapter] | None = None) -> Handle:
     """Replace the linears that `config.targets` names by adapters and freeze all other weights, in place.
 
     Args:
@@ -89,12 +89,13 @@ def attach(model: nn.Module, config: AdapterConfig, seed: int = 0, tasks: int = 
         seed: of initial values and dropout masks.
         tasks: T, for methods that keep something per task.
         instance_dim: size of the sentence embeddings given to `Handle.context`, for methods routed by them.
+        cls: what to put at the linears, where it is not the registered class of `config.method`.
 
     Raises:
         ConfigError: a target that no linear answers to, or a rank above the smaller side of a linear.
     """
     config = config.effective().adapter()
-    cls = method_class(config.method)
+    cls = cls or method_class(config.method)
     cls.check(config)
     sites = _find(model, config.targets)
     for name, module, parts in sites:

@@ -26,7 +26,8 @@ class MTLLoRA(Adapter):
     """A task's own mixture of shared B, after a task's own r x r matrix."""
 
     formula = "h = W x + α/r · Σ softmax(wₜ/τ)ᵢ Bᵢ Λₜ A x"
-    token_routed, task_routed = False, True
+    token_routed = False
+    task_routed = True
 
     def build(self) -> None:
         super().build()

@@ -80,9 +80,19 @@ class Backbone:
         """Tensors of some questions; `tasks` gives the task index of each."""
         raise NotImplementedError
 
+    def embed(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
+        """Unit-length embedding [M, d] of every text row: the mean over its tokens of the last layer."""
+        model = (model or self.model).base_model  # of a language model what is below its head
+        hidden = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **self._further(batch, model)).last_hidden_state
+        return F.normalize(mean_pool(hidden, batch.attention_mask), dim=-1)
+
     def score(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
         """Logits [N, O], -inf where an option is missing. `model` is an adapted replica; None takes the bare backbone."""
         raise NotImplementedError
+
+    def _further(self, batch: Batch, model: nn.Module) -> dict:
+        """Further arguments of a forward pass."""
+        return {}
 
     def _cached(self, text: str, encode) -> list[int]:
         if text not in self._ids:
@@ -127,11 +137,6 @@ class Encoder(Backbone):
 
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, truncation=True, max_length=self.max_tokens).input_ids
-
-    def embed(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
-        """Unit-length embedding [M, d] of every text row."""
-        hidden = (model or self.model)(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
-        return F.normalize(mean_pool(hidden, batch.attention_mask), dim=-1)
 
     def score(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
         unit = self.embed(batch, model)
@@ -179,6 +184,12 @@ class Decoder(Backbone):
     def _encode(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
+    def _further(self, batch: Batch, model: nn.Module) -> dict:
+        """Positions counted from the first real token, since rows are padded on the left; nothing is kept for a next token."""
+        takes = inspect.signature(model.forward).parameters
+        positions = {"position_ids": (batch.attention_mask.cumsum(1) - 1).clamp(min=0)} if "position_ids" in takes else {}
+        return {"use_cache": False, **positions}
+
     def _start(self) -> list[int]:
         """The token that opens a text, for tokenizers that put one."""
         bos = self.tokenizer.bos_token_id
@@ -187,11 +198,10 @@ class Decoder(Backbone):
     def score(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
         model = model or self.model
         keep = int(batch.option_mask.sum(1).max())  # K: tokens of the longest option
-        takes = inspect.signature(model.forward).parameters
-        extra = {"position_ids": (batch.attention_mask.cumsum(1) - 1).clamp(min=0)} if "position_ids" in takes else {}
-        if "logits_to_keep" in takes:
+        extra = self._further(batch, model)
+        if "logits_to_keep" in inspect.signature(model.forward).parameters:
             extra["logits_to_keep"] = keep + 1
-        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False, **extra).logits[:, -keep - 1 : -1]
+        logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **extra).logits[:, -keep - 1 : -1]
         target, mask = batch.input_ids[:, -keep:], batch.option_mask[:, -keep:]  # [M, K]
         likelihood = torch.gather(logits, 2, target[:, :, None])[:, :, 0] - logits.logsumexp(-1)
         mean = (likelihood * mask).sum(1) / mask.sum(1).clamp(min=1)  # [M]

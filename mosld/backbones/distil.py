@@ -154,14 +154,15 @@ def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum(-1).mean()
 
 
-def embed(model: BertModel, ids: Tensor, count: Tensor, rows: int) -> Tensor:
-    """Mean-pooled vectors [M, d] of padded ids [M, L]; `rows` texts of like length at a time, so that little padding is read."""
+def embed(model: BertModel, ids: Tensor, count: Tensor, parts: int) -> Tensor:
+    """Mean-pooled vectors [M, d] of padded ids [M, L] with `count` tokens each, texts of like length together in each of some `parts`."""
     order = count.argsort()
+    chunks = order.chunk(parts)
+    longest = torch.stack([count[chunk[-1]] for chunk in chunks]).tolist()  # one wait for the device, not one a part
     out = []
-    for part in order.split(rows):
-        most = int(count[part[-1]])
-        mask = (torch.arange(most, device=ids.device) < count[part, None]).long()
-        out.append(mean_pool(model(input_ids=ids[part, :most], attention_mask=mask).last_hidden_state.float(), mask))
+    for chunk, most in zip(chunks, longest, strict=True):
+        mask = (torch.arange(most, device=ids.device) < count[chunk, None]).long()
+        out.append(mean_pool(model(input_ids=ids[chunk, :most], attention_mask=mask).last_hidden_state.float(), mask))
     return torch.cat(out)[order.argsort()]
 
 
@@ -184,7 +185,7 @@ def train(folder: Path, recipe: Recipe, device: torch.device, seconds: float = m
     teacher = teacher.to(device).requires_grad_(False)
     teacher = teacher.half() if device.type == "cuda" else teacher
     modules = nn.ModuleDict({"student": student, "map": nn.Linear(recipe.width, teacher.config.hidden_size)}).to(device)
-    optimiser = torch.optim.AdamW(modules.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.AdamW(modules.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True)
     step = _restore(folder, modules, optimiser, recipe)
     log = open(folder / "log.jsonl", "a")  # noqa: SIM115
     while step < recipe.steps and time.monotonic() - began < seconds:
@@ -195,19 +196,19 @@ def train(folder: Path, recipe: Recipe, device: torch.device, seconds: float = m
             cut(words, length, table, first, last, recipe.longest) for table, (first, last) in zip(tables, marks, strict=True)
         )
         with torch.no_grad():
-            target = F.normalize(embed(teacher, teacher_ids, teacher_count, 8192), dim=-1)
+            target = F.normalize(embed(teacher, teacher_ids, teacher_count, BLOCK), dim=-1)
         for part in torch.arange(len(ids), device=device).split(recipe.batch):
             lr = recipe.lr * min(1.0, (step + 1) / recipe.warmup) * (1 + math.cos(math.pi * step / recipe.steps)) / 2
             for settings in optimiser.param_groups:
                 settings["lr"] = lr
-            pooled = embed(student, ids[part], count[part], math.ceil(recipe.batch / 3))
+            pooled = embed(student, ids[part], count[part], 3)
             found = losses(F.normalize(pooled, dim=-1), F.normalize(modules["map"](pooled), dim=-1), target[part], recipe.group)
             optimiser.zero_grad()
             sum(getattr(recipe, name) * value for name, value in found.items()).backward()
             nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
             optimiser.step()
             step += 1
-        if (step // BLOCK) % 16 == 0:
+        if (step // BLOCK) % 4 == 0:
             record = {"step": step, "seconds": round(time.monotonic() - began, 1), **{k: round(v.item(), 5) for k, v in found.items()}}
             print(json.dumps(record), file=log, flush=True)
         if (step // BLOCK) % 128 == 0:
@@ -270,36 +271,43 @@ def export(folder: Path, target: Path, recipe: Recipe) -> None:
     (target / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
 
 
-def accuracies(model: BertModel, tokenizer_file: Path, rows: dict[str, list[dict]], device: torch.device | str = "cpu") -> dict[str, float]:
-    """Zero-shot accuracy on every task of `rows`."""
+def scores(model: BertModel, tokenizer_file: Path, rows: list[dict]) -> tuple[Tensor, Tensor]:
+    """Logits [N, O] and right answers [N] of questions, scored as the lab scores them."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_file), pad_token="[PAD]", unk_token="[UNK]")
     backbone = Encoder("watched", model, tokenizer, "")
-    out = {}
-    for name, values in rows.items():
-        examples = [Example(e["question"], tuple(e["options"]), e["answer"]) for e in values]
-        right = 0
+    examples = [Example(e["question"], tuple(e["options"]), e["answer"]) for e in rows]
+    width = max(len(e.options) for e in examples)
+    logits = []
+    with torch.no_grad():
         for first in range(0, len(examples), 100):
             part = examples[first : first + 100]
-            batch = backbone.batch(part, [0] * len(part)).to(device)
-            with torch.no_grad():
-                right += int((backbone.score(batch).argmax(1) == batch.answer).sum())
-        out[name] = right / len(examples)
-    return out
+            found = backbone.score(backbone.batch(part, [0] * len(part)).to(model.device)).cpu()
+            logits.append(F.pad(found, (0, width - found.shape[1]), value=-math.inf))
+    return torch.cat(logits), torch.tensor([e.answer for e in examples])
 
 
 def watch(folder: Path, weights: Path, device: torch.device | str = "cpu") -> dict[str, dict[str, float]]:
-    """Accuracy of chance, teacher and an exported student on the watched validation rows, and the share of the margin that is kept."""
+    """On the watched validation rows of each task: accuracy of chance, teacher and an exported student, and how far their choices differ
+    (mean divergence of the softmax over the options, in nats). Under 'mean': margins over chance, and the share that the student keeps.
+    """
     rows = json.loads((folder / "watched.json").read_text())
+    paths = {"teacher": folder / "teacher", "student": weights}
     with quiet():
         models = {
-            key: BertModel.from_pretrained(path, add_pooling_layer=False, dtype="float32", use_safetensors=True).to(device)
-            for key, path in (("teacher", folder / "teacher"), ("student", weights))
+            k: BertModel.from_pretrained(p, add_pooling_layer=False, dtype="float32", use_safetensors=True).to(device) for k, p in paths.items()
         }
-    out = {"chance": {name: sum(1 / len(e["options"]) for e in v) / len(v) for name, v in rows.items()}}
-    out["teacher"] = accuracies(models["teacher"], folder / "teacher" / "tokenizer.json", rows, device)
-    out["student"] = accuracies(models["student"], weights / "tokenizer.json", rows, device)
-    margin = {key: sum(out[key][n] - out["chance"][n] for n in rows) / len(rows) for key in ("teacher", "student")}
-    return {**out, "margin": {**margin, "kept": margin["student"] / margin["teacher"]}}
+    out: dict[str, dict[str, float]] = {"chance": {}, "teacher": {}, "student": {}, "divergence": {}}
+    for name, values in rows.items():
+        out["chance"][name] = sum(1 / len(e["options"]) for e in values) / len(values)
+        found = {}
+        for key, model in models.items():
+            found[key], answer = scores(model, paths[key] / "tokenizer.json", values)
+            out[key][name] = (found[key].argmax(1) == answer).float().mean().item()
+        p, q = (found[key].log_softmax(1).clamp(min=-1e4) for key in ("teacher", "student"))
+        out["divergence"][name] = (p.exp() * (p - q)).sum(1).mean().item()
+    mean = {key: sum(values.values()) / len(rows) for key, values in out.items()}
+    margin = {key: mean[key] - mean["chance"] for key in ("teacher", "student")}
+    return {**out, "mean": {**margin, "kept": margin["student"] / margin["teacher"], "divergence": mean["divergence"]}}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from mosld.adapters import attach
 from mosld.backbones.base import Backbone, Batch
 from mosld.config import RunConfig
+from mosld.training.instances import Instances
 
 
 class Arm:
@@ -23,6 +24,7 @@ class Arm:
         self.model = backbone.replica()
         self.handle = attach(self.model, self.config, config.seed, tasks, instance_dim=backbone.d_model)
         self.handle.train(False)
+        self.instances: Instances | None = None  # for methods that route by what a text is about
         self.lr = config.lr
         parameters = self.handle.parameters()
         if config.optimiser == "adamw":
@@ -38,7 +40,7 @@ class Arm:
         """Cross-entropy of the batch (a tensor without graph) and the extra losses; gradients are left in the parameters."""
         self.handle.train(True)
         self.optimiser.zero_grad(set_to_none=True)
-        with self.handle.context(batch.attention_mask, batch.task, probing=probing, step=step):
+        with self._context(batch, probing=probing, step=step):
             loss = F.cross_entropy(self.backbone.score(batch, self.model), batch.answer)
             extra = self.handle.extra_loss()
             (loss + extra).backward()
@@ -55,8 +57,12 @@ class Arm:
 
     def score(self, batch: Batch) -> Tensor:
         """Logits [N, O] of the batch's options, adapters in evaluation mode."""
-        with self.handle.context(batch.attention_mask, batch.task):
+        with self._context(batch):
             return self.backbone.score(batch, self.model)
+
+    def _context(self, batch: Batch, **further):
+        instance = None if self.instances is None else self.instances(batch)
+        return self.handle.context(batch.attention_mask, batch.task, instance, **further)
 
 
 class Once(nn.Module):

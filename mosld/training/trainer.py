@@ -29,6 +29,7 @@ from mosld.tasks.mixture import Mixture
 from mosld.training import checkpoint
 from mosld.training.arms import Arm, share_prefix
 from mosld.training.frame import ArmFrame, Frame
+from mosld.training.instances import give_instances
 from mosld.training.probe import before_step, measure
 from mosld.training.runlog import LinearInfo, RunLog
 
@@ -52,6 +53,7 @@ class Trainer:
             raise ConfigError(f"out: '{self.out}' already holds a run; give another directory, or resume that run.")
         self.accelerator = Accelerator()
         self._build(progress)
+        self.accelerator.wait_for_everyone()
         self.step, self.seconds, self._pausing, self._ended = 0, 0.0, False, False
         self._changes: list[str] = []
 
@@ -67,6 +69,7 @@ class Trainer:
         labels = config.arm_names()
         self.arms = [Arm(label, config.arm(i), self.backbone, len(mixed)) for i, label in enumerate(labels)]
         share_prefix(self.arms)
+        give_instances(self.arms, self.backbone, mixed, self.accelerator.device)
         self.log = RunLog(
             config=config,
             arms=labels,
@@ -132,8 +135,13 @@ class Trainer:
                 self._changes.append(f"{a.name}: {name} {to_text(name, getattr(target, name))} to {to_text(name, checked)}.")
                 setattr(target, name, checked)
 
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes and speaks; the only one unless started by `accelerate launch`."""
+        return self.accelerator.is_main_process
+
     def _emit(self, frame: Frame) -> Frame:
-        if self.out is not None and self.accelerator.is_main_process:
+        if self.out is not None and self.main:
             self.log.write(self.out, frame)
         self.log.append(frame)
         return frame
@@ -216,7 +224,7 @@ class Trainer:
 
     def save(self, folder: str | Path) -> None:
         """Write header, frames, the adapters of every arm and what `resume` needs."""
-        if self.accelerator.is_main_process:
+        if self.main:
             self.log.save(folder)
             checkpoint.save(self, Path(folder))
 

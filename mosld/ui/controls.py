@@ -18,6 +18,8 @@ from mosld.ui.wire import short
 
 NOTHING, SEVERAL = "nothing (one arm)", "several settings"
 GROUPS = {"adapter": "Adapter", "tasks": "Weights and held-out tasks", "model": "Backbone", "training": "Training", "measuring": "Measuring"}
+# What a teacher can hide by a link, and what it is called.
+HIDEABLE = {"preset": "Preset", "compare": "Compare by", "shape": "Shape and length", **GROUPS, "own": "A task of your own", "link": "Link"}
 LABELS = {
     "tasks": "Tasks",
     "method": "Method",
@@ -118,19 +120,56 @@ class Controls:
             "info": None if (knob.quick and name != "experts") or name == "method" else knob.help,
             "elem_id": f"knob-{name}",
         }
+        common["visible"] = name not in self.settled(*self._arms_to_parts(self.default))
         value = self._shown(knob, knob.default)
         if knob.kind in ("tasks", "names") and name != "targets":
             part = gr.Dropdown(self.tasks, value=value, multiselect=True, allow_custom_value=True, **common)
         elif knob.choices:
             texts = [(METHODS[c].label if name == "method" else str(c), c) for c in knob.choices]
             part = gr.Dropdown(texts, value=value, allow_custom_value=True, **common)
+        elif knob.kind == "float" and knob.low == 0 and knob.high is not None and knob.high <= 1:  # a share
+            part = gr.Slider(0, knob.high, value=value, step=0.01, buttons=[], **common)
         elif knob.kind in ("int", "float") and knob.default is not None:
             part = gr.Number(value=value, **common)
         else:
             part = gr.Textbox(value, max_length=400, **common)
         self.parts[name] = part
 
+    # Compare by.
+
+    def suggestion(self, name: str) -> str:
+        """Two values to compare, the default among them where it can be: a start that a visitor may change."""
+        knob = self.knobs.get(name)
+        if knob is None:
+            return to_text("arms", self.default.arms) if name == SEVERAL else ""
+        now = knob.default
+        others = [c for c in knob.choices or () if c != now]
+        if knob.kind in ("int", "float"):
+            others = [v for v in (knob.low, now and now * 2) if v is not None]
+        elif name == "experts":
+            others = ["2"]
+        for other in others:
+            pair = [other, now] if knob.choices or other != (now and now * 2) else [now, other]
+            text = ", ".join(to_text(name, v) for v in pair)
+            try:
+                RunConfig(arms=f"{name}={text}")
+            except ConfigError:
+                continue
+            return text
+        return ""
+
+    def settled(self, by: Any, values: Any) -> set[str]:
+        """Names of the knobs that the arms settle, whose own controls therefore say nothing."""
+        if by == SEVERAL:
+            return {part.partition("=")[0].strip() for part in str(values or "").split(";")}
+        return {str(by)}
+
     # Values.
+
+    @property
+    def single(self) -> list[str]:
+        """Controls of one knob that arms may differ in."""
+        return [name for name in self.parts if name in ARM_FIELDS]
 
     @property
     def inputs(self) -> list:

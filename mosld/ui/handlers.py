@@ -14,10 +14,13 @@ from pathlib import Path
 import gradio as gr
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.controls import Controls
+from mosld.tasks import check
+from mosld.ui.controls import HIDEABLE, Controls
 from mosld.ui.facts import facts
 from mosld.ui.limits import UPLOAD_BYTES
-from mosld.ui.session import Session, Sessions, message, say, shared
+from mosld.ui.presets import PRESETS
+from mosld.ui.session import Session, message, say, shared
+from mosld.ui.sessions import Sessions
 
 
 class Handlers:
@@ -41,6 +44,9 @@ class Handlers:
         def act(session: Session):
             if session.state in ("running", "loading", "ready"):
                 session.pause()
+            elif session.state == "idle" and session.left:
+                session.adopt(session.left)
+                session.go_on()
             else:
                 session.go_on()
 
@@ -73,12 +79,23 @@ class Handlers:
         yield from self.visitor(request).stream()
 
     def settle(self, request: gr.Request) -> tuple:
-        return self.buttons(self.visitor(request))
+        """Buttons as the run's state has them, and the key under which this browser finds the run again."""
+        session = self.visitor(request)
+        return *self.buttons(session), session.key
 
     def resync(self, request: gr.Request) -> str:
         return self.visitor(request).whole()
 
-    def change(self, name: str, request: gr.Request, value) -> str:
+    def change_lr(self, request: gr.Request, value) -> str:
+        return self._change("lr", request, value)
+
+    def change_dropout(self, request: gr.Request, value) -> str:
+        return self._change("dropout", request, value)
+
+    def change_balance(self, request: gr.Request, value) -> str:
+        return self._change("balance", request, value)
+
+    def _change(self, name: str, request: gr.Request, value) -> str:
         """A hot change of one knob of a run that is there."""
         session = self.visitor(request)
         if session.state not in ("running", "paused"):
@@ -112,6 +129,24 @@ class Handlers:
             gr.update(interactive=session.state != "idle"),
         )
 
+    # Choices that fill other controls.
+
+    def compare(self, by: str) -> str:
+        """Values to start from when a visitor chooses what to compare."""
+        return self.controls.suggestion(str(by))
+
+    def settle_knobs(self, by: str, values: str) -> list:
+        """Hide the controls of what the arms settle."""
+        settled = self.controls.settled(by, values)
+        return [gr.update(visible=name not in settled) for name in self.controls.single]
+
+    def preset(self, name: str) -> tuple:
+        """Fill the controls from a preset and say what it shows."""
+        chosen = PRESETS.get(str(name))
+        if chosen is None:
+            return {"text": ""}, *[gr.skip()] * len(self.controls.parts)
+        return {"text": chosen.text}, *self.controls.fill(chosen.config)
+
     # Facts beside the controls.
 
     def facts(self, *values) -> dict:
@@ -123,25 +158,40 @@ class Handlers:
 
     # Links and files.
 
-    def restore(self, request: gr.Request) -> tuple:
-        """Fill the controls from the address; a link that cannot be read leaves them as they are and says why."""
-        text = dict(request.query_params).get("c", "")
-        self.sessions.warm()
-        try:
-            config = RunConfig.from_url(text) if text else RunConfig()
-            self._check_names(config)
-        except ConfigError as problem:
-            return say(str(problem), error=True), *self.controls.fill(RunConfig())
-        return gr.skip(), *self.controls.fill(config)
+    def restore(self, request: gr.Request, memory) -> tuple:
+        """Fill the page from its address: settings (c), hidden groups of controls (hide); or offer the run left in this browser.
 
-    def link(self, request: gr.Request, *values) -> tuple[str, str]:
-        """The address part that restores the controls, and a sentence."""
+        A link that cannot be read leaves the controls as they are and says why.
+        """
+        query = dict(request.query_params)
+        self.sessions.warm()
+        feed, config, hidden, go_on = gr.skip(), RunConfig(), set(), gr.skip()
+        try:
+            hidden = hidden_groups(query.get("hide", ""))
+            if "c" in query:
+                config = RunConfig.from_url(query["c"])
+                check([*config.tasks, *config.held_out], files=False)
+            else:
+                left = self.sessions.left(self.visitor(request), memory)
+                if left is not None:
+                    config, step = left
+                    feed = say(
+                        f"A run of yours stopped at step {step} of {config.steps}: press Resume to go on with it, or Run for a new one.", "left"
+                    )
+                    go_on = gr.update(value="Resume", interactive=True)
+        except ConfigError as problem:
+            feed, config = say(str(problem), error=True), RunConfig()
+        return feed, go_on, *[gr.update(visible=name not in hidden) for name in HIDEABLE], *self.controls.fill(config)
+
+    def link(self, request: gr.Request, hide: list[str], *values) -> tuple[str, str]:
+        """The address part that restores the controls and hides some, and a sentence."""
         try:
             session = self.visitor(request)
             config = self.controls.read(*values)
-            return "?c=" + shared(config, session.own).to_url(), say(
-                "The link is copied; a file of your own is not in it." if any(t in session.own for t in config.tasks) else "The link is copied."
-            )
+            hidden = hidden_groups(",".join(hide or []))
+            text = "?c=" + shared(config, session.own).to_url() + ("&hide=" + ",".join(sorted(hidden)) if hidden else "")
+            own = any(t in session.own for t in config.tasks)
+            return text, say("The link is below; a file of your own is not in it." if own else "The link is below.")
         except ConfigError as problem:
             return "", say(str(problem), error=True)
 
@@ -171,13 +221,16 @@ class Handlers:
         choices = [*self.controls.tasks, *((f"{Path(p).name} — own", p) for p in session.own)]
         return gr.update(choices=choices, value=[*chosen, str(kept)]), say(f"{kept.name} is read and chosen.")
 
-    def _check_names(self, config: RunConfig) -> None:
-        from mosld.tasks import check
-
-        check([*config.tasks, *config.held_out], files=False)
-
     def leave(self, request: gr.Request) -> None:
         self.sessions.drop(str(request.session_hash))
+
+
+def hidden_groups(text: str) -> set[str]:
+    """The groups of controls that a link hides. Raises ConfigError for an unknown one."""
+    names = {part.strip() for part in text.split(",") if part.strip()}
+    for name in sorted(names - set(HIDEABLE)):
+        raise ConfigError(f"hide: '{name[:40]}' is no group of controls; the groups are {', '.join(HIDEABLE)}.")
+    return names
 
 
 SPEEDS = {"Full speed": 0.0, "4 steps a second": 0.25, "1 step a second": 1.0}

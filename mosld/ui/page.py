@@ -12,11 +12,13 @@ import gradio as gr
 from mosld.tasks import catalogue
 from mosld.ui.canvas import VIEWS
 from mosld.ui.canvas.timeline import FEED_HTML, TIMELINE_HTML, feed_javascript, timeline_javascript
-from mosld.ui.controls import Controls, task_choices
+from mosld.ui.controls import HIDEABLE, Controls, task_choices
 from mosld.ui.facts import facts
 from mosld.ui.handlers import SPEEDS, Handlers
 from mosld.ui.limits import QUEUE, UPLOAD_BYTES, Limits
-from mosld.ui.session import Sessions
+from mosld.ui.presets import PRESETS
+from mosld.ui.record import shipped
+from mosld.ui.sessions import Sessions
 from mosld.ui.theme import css, theme
 
 HEAD = (
@@ -27,8 +29,14 @@ FACTS = (
     '<div class="lab-facts">{{#if value.problem}}<span>{{value.problem}}</span>{{/if}}'
     '<span class="lab-formula">{{value.formula}}</span><span>{{value.count}}</span> <span>{{value.note}}</span></div>'
 )
+STORY = '<p class="lab-facts">{{value.text}}</p>'
 TABS = {"Overview": ("gates", "accuracy", "imbalance"), "Loss": ("loss",), "Router": ("router",), "Norms": ("norms",)}
-COPY = "(link) => { if (link) navigator.clipboard?.writeText(new URL(link, window.location.href.split('?')[0]).href); }"
+COPY = """(link) => {
+  const told = (note) => window.MoSLD.receive(JSON.stringify({ k: "say", note }));
+  if (!link || !navigator.clipboard) return;
+  navigator.clipboard.writeText(new URL(link, window.location.href.split("?")[0]).href)
+    .then(() => told(window.MoSLD.note.replace("is below", "is copied")), () => {});
+}"""
 
 
 def build(limits: Limits | None = None) -> gr.Blocks:
@@ -38,20 +46,31 @@ def build(limits: Limits | None = None) -> gr.Blocks:
     h = Handlers(Sessions(limits), controls)
     with gr.Blocks(title="MoSLD Lab", analytics_enabled=False, fill_width=True) as page:
         _html(HEAD)
-        feed = gr.HTML(None, html_template=FEED_HTML, js_on_load=feed_javascript(), elem_id="feed", apply_default_css=False)
+        feed = gr.HTML(shipped(), html_template=FEED_HTML, js_on_load=feed_javascript(), elem_id="feed", apply_default_css=False)
+        memory = gr.BrowserState("", storage_key="mosld-run")
+        folds: dict[str, gr.blocks.Block] = {}
         with gr.Row(elem_id="lab"):
             with gr.Column(elem_id="panel"):
+                with gr.Column(elem_id="fold-preset", min_width=0) as folds["preset"]:
+                    preset = gr.Dropdown(
+                        [(p.title, name) for name, p in PRESETS.items()], value=next(iter(PRESETS)), label="Preset", elem_id="preset"
+                    )
+                    story = gr.HTML({"text": next(iter(PRESETS.values())).text}, html_template=STORY, elem_id="story", apply_default_css=False)
                 controls.mixture()
                 controls.method()
                 note = gr.HTML(facts(controls.default), html_template=FACTS, elem_id="facts", apply_default_css=False)
-                controls.compare()
+                with gr.Column(elem_id="fold-compare", min_width=0) as folds["compare"]:
+                    controls.compare()
                 controls.front()
-                with gr.Accordion("Shape and length", open=False, elem_id="fold-shape"):
+                with gr.Accordion("Shape and length", open=False, elem_id="fold-shape") as folds["shape"]:
                     controls.shape()
-                controls.rest()
-                with gr.Accordion("A task of your own", open=False, elem_id="fold-own"):
+                folds |= controls.rest()
+                with gr.Accordion("A task of your own", open=False, elem_id="fold-own") as folds["own"]:
                     own = gr.File(label="A .jsonl or .csv file of questions", file_types=[".jsonl", ".csv"], type="filepath", height=110)
-                with gr.Accordion("Link", open=False, elem_id="fold-link"):
+                with gr.Accordion("Link", open=False, elem_id="fold-link") as folds["link"]:
+                    hide = gr.CheckboxGroup(
+                        [(text, name) for name, text in HIDEABLE.items()], label="For a class: hide from whoever opens it", elem_id="hide"
+                    )
                     copy = gr.Button("Copy a link to these settings", size="sm", elem_id="copy")
                     link = gr.Textbox(label="Link", interactive=False, elem_id="link")
             with gr.Column(elem_id="stage"):
@@ -77,14 +96,24 @@ def build(limits: Limits | None = None) -> gr.Blocks:
         for button, handler, inputs in ((run, h.start, values), (pause, h.toggle, None), (step1, h.step1, values), (step10, h.step10, values)):
             planned = button.click(handler, inputs, [feed, *buttons], **at_once)
             streamed = planned.then(h.stream, None, feed, concurrency_id="train", concurrency_limit=limits.runs, **quiet)
-            streamed.then(h.settle, None, buttons, **at_once)
+            streamed.then(h.settle, None, [*buttons, memory], **at_once)
         reset.click(h.reset, None, [feed, *buttons], **at_once)
         speed.change(h.speed, speed, None, **at_once)
         feed.resync(h.resync, None, feed, **at_once)
+        for name, handler in (("lr", h.change_lr), ("dropout", h.change_dropout), ("balance", h.change_balance)):
+            part = controls.parts[name]
+            events = [part.release] if isinstance(part, gr.Slider) else [part.submit, part.blur]
+            gr.on(events, handler, part, feed, **at_once)
+
+        by, listed = controls.parts["by"], controls.parts["values"]
+        single = [controls.parts[name] for name in controls.single]
+        by.input(h.compare, by, listed, **at_once)
+        gr.on([by.change, listed.change], h.settle_knobs, [by, listed], single, **at_once)
+        preset.input(h.preset, preset, [story, *values], **at_once)
         gr.on([p.change for p in values], h.facts, values, note, trigger_mode="always_last", **at_once)
-        copy.click(h.link, values, [link, feed], **at_once).then(None, link, None, js=COPY)
+        copy.click(h.link, [hide, *values], [link, feed], **at_once).then(None, link, None, js=COPY)
         own.upload(h.upload, [own, controls.parts["tasks"]], [controls.parts["tasks"], feed], **at_once)
-        page.load(h.restore, None, [feed, *values], **at_once)
+        page.load(h.restore, memory, [feed, pause, *(folds[name] for name in HIDEABLE), *values], **at_once)
         page.unload(h.leave)
     return page.queue(max_size=QUEUE, default_concurrency_limit=8)
 

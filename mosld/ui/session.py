@@ -1,7 +1,7 @@
 """One visitor's session: its run, its files, its folder. The only module of the page that meets torch, and that only once needed.
 
 - `Session`: prepare a run, stream its messages, pause, step, change, resume, save. All state of a visitor is in it.
-- `Sessions`: the sessions of the page by their key, with a bound on their number; `warm()` loads what the first Run needs.
+- `message`, `say`: what is sent to the page; `runs`: run directories; `imports`: what takes seconds to import.
 
 A run trains in a thread of its own; `stream()` hands its frames on, packed, about ten times a second. When the visitor's page
 closes, `stream()` is closed: the thread ends after its step and saves log and adapters, which can be resumed for a while.
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.limits import IDLE_SECONDS, KEEP_SECONDS, Limits
+from mosld.ui.limits import Limits
 from mosld.ui.wire import Packer, header
 
 TICK = 0.1  # seconds between two messages
@@ -67,8 +67,10 @@ class Session:
         self.config: RunConfig | None = None
         self.trainer = None
         self.run = 0  # number of the run, so that late frames of an older one are told apart
+        self.left = ""  # key of the run that an earlier session of this browser left
         self.delay = 0.0  # seconds to wait after each step
         self.seen = time.monotonic()
+        self._adopted = False  # the page has not been told of the adopted run's frames yet
         self._sent: list[list] = []  # packed frames of the run
         self._plan: tuple | None = None
         self._job: _Job | None = None
@@ -119,17 +121,17 @@ class Session:
 
     def adopt(self, key: str) -> RunConfig:
         """Take over the run that an earlier session of the same browser left. Raises ConfigError where it is gone."""
-        found = _runs(self.folder.parent / key) if KEY.fullmatch(key or "") else []
+        found = runs(self.folder.parent / key) if KEY.fullmatch(key or "") else []
         if not found:
             raise ConfigError("run: the one left here is gone; press Run to start it anew.")
-        from mosld.training.runlog import RunLog
+        from mosld.training.runlog import RunLog  # imports torch
 
         self.halt()
         kept = RunLog.load(found[-1])
         self._start(kept)
         shutil.copytree(found[-1], self._place())
         self._sent = [self._packer.pack(frame) for frame in kept.frames]
-        self.config, self.state = kept.config, "paused"
+        self.config, self.state, self.left, self._adopted = kept.config, "paused", "", True
         return kept.config
 
     def whole(self) -> str:
@@ -156,6 +158,9 @@ class Session:
         if plan is None:
             yield message("say", state=self.state)
             return
+        if self._adopted:
+            self._adopted = False
+            yield self.whole()
         job.thread = threading.Thread(target=self._train, args=(job,), daemon=True)
         job.thread.start()
         try:
@@ -239,7 +244,7 @@ class Session:
         tell = lambda text, part=None: job.out.put(("say", text if part is None else f"{text} ({part:.0%})"))  # noqa: E731
         if job.kind == "on":
             return Trainer.resume(place, tell)
-        for old in _runs(self.folder)[:-KEPT_RUNS]:
+        for old in runs(self.folder)[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         trainer = Trainer(job.config, place, tell)
@@ -266,9 +271,14 @@ class Session:
         return "paused", f"Paused at step {trainer.step}.", False
 
 
-def _runs(folder: Path) -> list[Path]:
+def runs(folder: Path) -> list[Path]:
     """The run directories of a session, oldest first."""
     return sorted(path.parent for path in folder.glob("run-*/run.json"))
+
+
+def imports() -> None:
+    """Import what a run needs (torch and transformers take seconds)."""
+    import mosld.training  # noqa: F401
 
 
 def shared(config: RunConfig, own: dict) -> RunConfig:
@@ -276,54 +286,3 @@ def shared(config: RunConfig, own: dict) -> RunConfig:
     tasks = {t: w for t, w in config.tasks.items() if t not in own}
     changes = {"tasks": tasks} if tasks else {"tasks": RunConfig.model_fields["tasks"].default}
     return config.replace(**changes, held_out=tuple(t for t in config.held_out if t not in own)) if own else config
-
-
-class Sessions:
-    """The sessions of one page."""
-
-    def __init__(self, limits: Limits, root: Path = ROOT):
-        self.limits, self.root = limits, root
-        self._all: dict[str, Session] = {}
-        self._lock = threading.Lock()
-        self._warm = False
-
-    def of(self, visitor: str) -> Session:
-        """The session of a visitor, made on first sight. Raises ConfigError where the page is full."""
-        with self._lock:
-            if visitor not in self._all:
-                self._tidy()
-                if len(self._all) >= self.limits.visitors:
-                    raise ConfigError(f"visitors: {self.limits.visitors} are here already; please come back in a few minutes.")
-                self._all[visitor] = Session(self.limits, self.root)
-            session = self._all[visitor]
-            session.seen = time.monotonic()
-            return session
-
-    def drop(self, visitor: str) -> None:
-        with self._lock:
-            session = self._all.pop(visitor, None)
-        if session is not None:
-            session.halt()
-
-    def _tidy(self) -> None:
-        """Let go of idle sessions, and of folders that nobody resumed."""
-        now = time.monotonic()
-        for visitor, session in list(self._all.items()):
-            if session.state not in ("running", "loading") and now - session.seen > IDLE_SECONDS:
-                self._all.pop(visitor).halt()
-        kept = {s.key for s in self._all.values()}
-        for folder in self.root.glob("*") if self.root.is_dir() else []:
-            if KEY.fullmatch(folder.name) and folder.name not in kept and time.time() - folder.stat().st_mtime > KEEP_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def warm(self) -> None:
-        """Import what the first Run needs, once, in the background."""
-        with self._lock:
-            if self._warm:
-                return
-            self._warm = True
-
-        def load():
-            import mosld.training  # noqa: F401
-
-        threading.Thread(target=load, daemon=True).start()

@@ -183,14 +183,14 @@ def test_loading_what_does_not_fit_is_one_sentence(tmp_path):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_lora_merges_exactly_and_leaves_shared_weights_alone(family):
-    model = FAMILIES[family]()
+    model = FAMILIES[family]().double()
     kept = {n: p.clone() for n, p in model.named_parameters()}
     shared = dict(model.named_parameters())
     handle = attach(model, AdapterConfig(method="lora", rank=2))
     warm(handle)
     expected = run(model)
     handle.merge()
-    torch.testing.assert_close(run(model), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(run(model), expected)
     assert not any(isinstance(m, Adapter) for m in model.modules())
     assert all(torch.equal(shared[n], kept[n]) for n in kept)
 

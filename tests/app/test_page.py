@@ -16,7 +16,7 @@ from mosld.ui.controls import Controls, task_choices
 from mosld.ui.handlers import Handlers
 from mosld.ui.limits import Limits
 from mosld.ui.page import build, launch
-from mosld.ui.session import Sessions
+from mosld.ui.sessions import Sessions
 
 
 @pytest.fixture

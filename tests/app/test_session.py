@@ -8,7 +8,8 @@ import pytest
 from mosld.config import ConfigError, RunConfig
 from mosld.training.runlog import RunLog
 from mosld.ui.limits import Limits
-from mosld.ui.session import Session, Sessions
+from mosld.ui.session import Session
+from mosld.ui.sessions import Sessions
 
 SMALL = {"layers": 3, "batch": 2, "eval_rows": 10, "rank": 2, "tasks": "world/mood"}
 WIDE = Limits.from_environment({})

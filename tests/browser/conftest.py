@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The smallest real run: three layers, few questions.
-QUICK = "ly.3!bs.2!er.10!r.4"
 
 
 def _port() -> int:

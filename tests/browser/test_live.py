@@ -1,35 +1,8 @@
 """The live page: Run moves the pictures, Pause and Step do what they say, a link restores, bad input is one sentence."""
 
-import hashlib
 import json
 
-from conftest import QUICK
-
-LONG = 60_000
-FAST = f"?c=1!{QUICK}!n.200!t.world/mood,world/place"
-
-
-def shot(page, view: str) -> str:
-    """A digest of what a canvas shows."""
-    return hashlib.sha256(page.evaluate(f"document.querySelector('#figure-{view} canvas').toDataURL()").encode()).hexdigest()
-
-
-def frames(page) -> int:
-    return page.evaluate("MoSLD.replay ? 0 : MoSLD.frames.length")
-
-
-def wait(page, condition: str):
-    page.wait_for_function(condition, timeout=LONG)
-
-
-def press_run(page, count: int):
-    page.click("#run")
-    wait(page, f"!MoSLD.replay && MoSLD.frames.length >= {count}")
-
-
-def note(page) -> str:
-    page.wait_for_function("document.querySelector('.lab-note').textContent.trim()", timeout=LONG)
-    return page.inner_text(".lab-note")
+from browser_helpers import FAST, LONG, QUICK, frames, note, press_run, shot, wait
 
 
 def test_run_moves_every_picture_then_pause_step_and_reset(visit):

@@ -5,6 +5,8 @@
   const plan = (S, width) => M.tiles(names(S).length, width, LEAST, HEIGHT, M.keyHeight(S, width) + 8);
 
   M.view("accuracy", {
+    depends: "scored",
+    curves: true,
     height: (S, width) => plan(S, width).rows * HEIGHT + M.keyHeight(S, width) + 8,
     draw(g, S) {
       M.key(g, S, 2, 9, g.w);

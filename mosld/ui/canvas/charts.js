@@ -62,7 +62,8 @@
   };
 
   // A small line chart in the box { x, y, w, h }.
-  // o: { title, series: [{ arm, points, name, faint }], range, refs: [{ v, name, dash }], log, format, define, bands, marks }
+  // o: { title, value, series: [{ arm, points, name, faint }], range, floor (lowest value shown), least (height at least),
+//      refs: [{ v, name, dash }], log, gutter, format, tick, define }
   M.chart = (g, S, box, o) => {
     const { ctx, c } = g;
     const left = box.x + (o.gutter ?? 34), top = box.y + (o.title ? 25 : 6), right = box.x + box.w - 8, bottom = box.y + box.h - 18;
@@ -70,10 +71,9 @@
     let [low, high] = o.range || [Infinity, -Infinity];
     if (!o.range) {
       for (const s of o.series) for (const [, v] of s.points) if (!o.log || v > 0) { low = Math.min(low, v); high = Math.max(high, v); }
-      for (const r of o.refs || []) if (r.within) { low = Math.min(low, r.v); high = Math.max(high, r.v); }
       if (low > high) [low, high] = o.log ? [0.1, 1] : [0, 1];
       if (low === high) [low, high] = o.log ? [low / 2, high * 2] : [low - 0.5, high + 0.5];
-      if (!o.log) { const pad = (high - low) * 0.06; low -= pad; high += pad; }
+      if (o.floor !== undefined && !o.log) { low = o.floor; high = Math.max(high, low + (o.least || 0)) * 1.06; } else if (!o.log) { const pad = (high - low) * 0.06; low -= pad; high += pad; }
     }
     const scale = o.log ? Math.log10 : (v) => v, a = scale(low), b = scale(high);
     const X = (s) => left + (s / steps) * (right - left), Y = (v) => bottom - ((scale(v) - a) / (b - a)) * (bottom - top);
@@ -118,6 +118,7 @@
       const step = (dx / (right - left)) * steps, lines = [`${o.title || ""} — step ${Math.round(step)}`];
       for (const s of o.series) if (!s.faint) { const p = nearest(s.points, step); if (p) lines.push(`${s.name}: ${format(p[1])}${p[0] !== Math.round(step) ? ` (step ${p[0]})` : ""}`); }
       for (const r of o.refs || []) if (r.name) lines.push(`${r.name}: ${format(r.v)}`);
+      for (const f of S.frames) if (f.event === "change" && Math.abs(f.step - step) < steps / 60) lines.push(f.note);
       if (o.define) lines.push(o.define);
       return lines.join("\n");
     });

@@ -14,6 +14,7 @@
   }
 
   M.view("gates", {
+    depends: "probed",
     height: (S, width) => { const p = plan(S, width); return p.blocks * p.high + 38; },
     draw(g, S) {
       const p = plan(S, g.w), frame = S.shown(), which = projections(S), rows = layers(S);

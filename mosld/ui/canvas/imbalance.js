@@ -12,6 +12,8 @@
   const read = (S, arm, k) => (a) => a.fresh && a.probe ? S.mean(S.linears(arm).map(([, i]) => a.probe[i] && a.probe[i].imbalance[k])) : null;
 
   M.view("imbalance", {
+    depends: "probed",
+    curves: true,
     height: (S, width) => plan(S, width).rows * HEIGHT + M.keyHeight(S, width) + 8,
     draw(g, S) {
       M.key(g, S, 2, 9, g.w);

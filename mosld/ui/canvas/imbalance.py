@@ -11,7 +11,7 @@ VIEW = View(
         "3. Steps: size of what the optimiser adds. 4. Relative steps: size of that step over the size of the weight.",
         "Sizes are root mean squares per entry, so that a matrix's shape does not tilt the comparison; B is the mean over experts. "
         "A value that is undefined, as over B = 0 at the start, is a gap. The definitions can disagree, even in sign: "
-        "an optimiser such as AdamW divides the size of gradients away.",
+        "an optimiser such as AdamW divides the size of gradients away. With two arms, Δ is the second minus the first at the step shown.",
     ),
     choices=(LAYER, PROJECTION),
 )

@@ -1,6 +1,8 @@
 // Training loss of every arm over the steps, with optional smoothing and a log axis.
 ((M) => {
   M.view("loss", {
+    depends: "step",
+    curves: true,
     height: (S, width) => 230 + M.keyHeight(S, width),
     draw(g, S) {
       const top = M.key(g, S, 2, 9, g.w) + 4;

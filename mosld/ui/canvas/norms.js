@@ -15,6 +15,7 @@
   }
 
   M.view("norms", {
+    depends: "probed",
     height: (S, width) => { const p = plan(S, width); return p.blocks * p.high; },
     draw(g, S) {
       const p = plan(S, g.w), frame = S.shown();

@@ -16,9 +16,9 @@
     .observe(document.body, { attributes: true, attributeFilter: ["class"] });
 
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-  // A colour of the one-hue scale, v in [0, 1]; by the root, so that shares about 1 / E can be told apart.
+  // A colour of the one-hue scale, v in [0, 1]; a little lifted at the low end, where shares about 1 / E lie.
   M.heat = (v) => {
-    const stops = M.colours().heat, x = Math.sqrt(Math.max(0, Math.min(1, v))) * (stops.length - 1), i = Math.min(stops.length - 2, Math.floor(x));
+    const stops = M.colours().heat, x = Math.max(0, Math.min(1, v)) ** 0.8 * (stops.length - 1), i = Math.min(stops.length - 2, Math.floor(x));
     const a = rgb(stops[i]), b = rgb(stops[i + 1]);
     return `rgb(${a.map((c, k) => Math.round(c + (b[k] - c) * (x - i))).join(",")})`;
   };
@@ -45,11 +45,18 @@
   const hide = () => { tip.style.display = "none"; };
   window.addEventListener("scroll", hide, { passive: true });
 
-  // Draw `view` into the figure `element`: { height(S, width), draw(g, S), say(S) }.
+  // Draw `view` into the figure `element`: { height(S, width), draw(g, S), say(S), depends }. A picture is drawn anew only where
+  // what it depends on changed: "probed", "scored" or every frame, the place of the scrubber, the choices, size and colours.
   M.mount = (name, element) => {
     const view = M.views[name], canvas = element.querySelector("canvas"), words = element.querySelector(".lab-say");
     const ctx = canvas.getContext("2d");
-    let hits = [], width = 0, dirty = true, ring = null, spoken = 0, visible = true;
+    M.menus(element);
+    let stamp = "";
+    const state = (S) => {
+      const last = S.frames[S.frames.length - 1] || {}, f = S.shown() || {};
+      return [S.run, S.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && S.at, S.layer, S.projection, S.measure, S.smooth, S.log, ring && ring.i].join();
+    };
+    let hits = [], width = 0, dirty = true, ring = null, spoken = 0, later = 0, visible = true;
     const g = { ctx, hit: (x, y, w, h, text) => hits.push({ x, y, w, h, text }) };
 
     function draw() {
@@ -63,6 +70,9 @@
         canvas.height = Math.round(height * ratio);
         canvas.style.height = height + "px";
       }
+      const now = [state(M), width, height, ratio, M.colours().ink].join();
+      if (now === stamp) return;
+      stamp = now;
       ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
       ctx.clearRect(0, 0, width, height);
       hits = [];
@@ -75,8 +85,10 @@
     }
     function speak() {
       const now = Date.now();
-      if (M.state === "running" && now - spoken < 10000) return;
+      clearTimeout(later);
+      if (now - spoken < (M.state === "running" ? 10000 : 1000)) { later = setTimeout(speak, 1100); return; }
       spoken = now;
+      if (!M.header || !M.frames.length) return;
       const text = view.say(M);
       if (words.textContent !== text) words.textContent = text;
       canvas.setAttribute("aria-label", text);

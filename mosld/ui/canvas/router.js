@@ -12,6 +12,8 @@
   const mean = (S, arm, probe, k) => S.mean(S.linears(arm).map(([, i]) => probe[i] && probe[i].stats[k]));
 
   M.view("router", {
+    depends: "probed",
+    curves: true,
     height: (S, width) => plan(S, width).rows * HEIGHT + M.keyHeight(S, width) + 8,
     draw(g, S) {
       M.key(g, S, 2, 9, g.w);
@@ -21,6 +23,8 @@
           title: STATS[k][0],
           series: S.header.arms.map((name, arm) => ({ arm, name, points: S.curve("router" + k, arm, (a) => (a.fresh && a.probe ? mean(S, arm, a.probe, k) : null)) })),
           range: k === 0 ? [0, 1.02] : k === 1 ? [0, top * 1.02] : undefined,
+          floor: k === 2 || k === 4 ? 0 : undefined,
+          least: k === 2 ? 1 : 0.05,
           define: STATS[k][1] + " Mean over the linears chosen.",
         });
       });

@@ -44,8 +44,11 @@ window.MoSLD = window.MoSLD || (() => {
   function frame(packed) {
     const [step, seconds, event, note, arms] = packed;
     const before = S.frames[S.frames.length - 1];
+    const index = S.frames.length, any = (k) => arms.some((a) => a[k]);
     return {
       step, seconds, event, note,
+      probed: any(5) ? index : before ? before.probed : -1, // index of the newest frame with a probe, and of the newest scored one
+      scored: any(4) ? index : before ? before.scored : -1,
       arms: arms.map(([loss, extra, lr, dropout, scores, p], arm) => {
         const last = before && before.arms[arm].probe;
         return { loss, extra, lr, dropout, scores: scores || null, probe: p ? probe(p, arm, last) : last, fresh: !!p };
@@ -56,7 +59,9 @@ window.MoSLD = window.MoSLD || (() => {
   // Kinds of message: "run" (a header and its frames so far), "add" (frames from an index on), "say" (only a state).
   // Returns false where frames are missing between what is here and what came: the page then asks for the whole run.
   S.receive = (text) => {
-    const m = JSON.parse(text);
+    let m = JSON.parse(text);
+    if (m.replay) S.shipped = m; // the run shown before the first Run, and again after Reset
+    if (m.k === "clear" && S.shipped) m = { ...S.shipped, state: m.state, link: m.link };
     let whole = true;
     if (m.k === "run" || m.k === "clear") curves.clear();
     if (m.k === "run") {
@@ -88,8 +93,8 @@ window.MoSLD = window.MoSLD || (() => {
   };
   // The newest accuracies at or before the frame shown.
   S.scores = (arm) => {
-    for (let i = S.index(); i >= 0; i--) if (S.frames[i].arms[arm].scores) return S.frames[i].arms[arm].scores;
-    return null;
+    const f = S.shown();
+    return f && f.scored >= 0 ? S.frames[f.scored].arms[arm].scores : null;
   };
   // The linears of an arm that the chosen layer and projection let through, as [info, index].
   S.linears = (arm) => S.header.linears[arm]

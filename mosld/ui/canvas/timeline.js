@@ -19,8 +19,7 @@
       }, 80);
       paint();
     }
-    M.replay = () => (timer ? stop() : start());
-    play.addEventListener("click", M.replay);
+    play.addEventListener("click", () => (timer ? stop() : start()));
     live.addEventListener("click", () => { stop(); M.seek(null); });
     slider.addEventListener("input", () => { if (timer) stop(); M.seek(+slider.value); });
 
@@ -69,8 +68,10 @@
     paint();
 
     // Play the shipped run once, at first sight, unless the visitor asked for less motion.
-    M.first = () => { if (M.replay_shown || calm()) return; M.replay_shown = true; M.seek(0); start(); };
-    if (M.frames.length > 1 && M.header && M.shipped) M.first();
+    let played = false;
+    const first = () => { if (!played && M.replay && M.frames.length > 1) { played = true; if (!calm()) { M.seek(0); start(); } } };
+    M.on((what) => { if (what === "run") first(); });
+    first();
   };
 
   // Keys anywhere outside of a field: space pauses and goes on, s makes a step, r runs, left and right move the time line.

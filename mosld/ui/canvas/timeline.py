@@ -17,7 +17,7 @@ TIMELINE_HTML = (
 
 def feed_javascript() -> str:
     """Shared scripts, then: every value that arrives goes into the store; a gap asks the server for the whole run."""
-    shared = "\n".join(script(name) for name in ("store", "paint", "charts"))
+    shared = "\n".join(script(name) for name in ("store", "choices", "paint", "charts"))
     return (
         f"{shared}\nconst take = () => {{ if (props.value && !window.MoSLD.receive(props.value)) trigger('resync'); }};\n"
         "watch('value', take); take();"

@@ -1,0 +1,31 @@
+"""What the browser tests share: the smallest real run, and ways to look at the page."""
+
+import hashlib
+
+# Three layers, few questions.
+QUICK = "ly.3!bs.2!er.10!r.4"
+LONG = 60_000
+FAST = f"?c=1!{QUICK}!n.200!t.world/mood,world/place"
+
+
+def shot(page, view: str) -> str:
+    """A digest of what a canvas shows."""
+    return hashlib.sha256(page.evaluate(f"document.querySelector('#figure-{view} canvas').toDataURL()").encode()).hexdigest()
+
+
+def frames(page) -> int:
+    return page.evaluate("MoSLD.replay ? 0 : MoSLD.frames.length")
+
+
+def wait(page, condition: str):
+    page.wait_for_function(condition, timeout=LONG)
+
+
+def press_run(page, count: int):
+    page.click("#run")
+    wait(page, f"!MoSLD.replay && MoSLD.frames.length >= {count}")
+
+
+def note(page) -> str:
+    page.wait_for_function("document.querySelector('.lab-note').textContent.trim()", timeout=LONG)
+    return page.inner_text(".lab-note")
