@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, knobs, to_text
+from mosld.registry import METHODS
 from mosld.texts import table
 
 BAR = 30
@@ -74,7 +75,7 @@ def _metavar(knob: Knob) -> str:
 
 
 def _help(knob: Knob) -> str:
-    bounds = f" {knob.low:g} to {knob.high:g}." if knob.low is not None and knob.high is not None else ""
+    bounds = f" {knob.low:.12g} to {knob.high:.12g}." if knob.low is not None and knob.high is not None else ""
     return f"{knob.help}{bounds} Default: {to_text(knob.name, knob.default) or 'none'}.".replace("%", "%%")
 
 
@@ -208,7 +209,13 @@ def _tasks(args) -> int:
 def _knobs(args) -> int:
     rows = [["setting", "default", "allowed", "link key", "meaning"]]
     for k in knobs():
-        allowed = ", ".join(k.choices) if k.choices else f"{k.low:g} to {k.high:g}" if k.low is not None and k.high is not None else k.kind
+        allowed = ", ".join(k.choices) if k.choices else f"{k.low:.12g} to {k.high:.12g}" if k.low is not None and k.high is not None else k.kind
         rows.append([k.name, to_text(k.name, k.default) or "-", allowed, k.key, k.help])
+    print(table(rows), "\n\nSettings of one method alone, given as --options name=value,name=value:\n")
+    rows = [["method", "setting", "default", "allowed", "meaning"]]
+    for method, entry in METHODS.items():
+        for name, o in entry.options.items():
+            allowed = ", ".join(map(str, o.choices)) if o.choices else f"{o.low:.12g} to {o.high:.12g}"
+            rows.append([method, name, str(o.default), allowed, o.help])
     print(table(rows))
     return 0

@@ -159,7 +159,7 @@ def _check_options(method: str, given: dict[str, Any]) -> dict[str, float | str]
         except (TypeError, ValueError):
             number = math.nan
         if not known[name].low <= number <= known[name].high:
-            raise ConfigError(f"options: {name}={value} is not allowed; give a number from {known[name].low:g} to {known[name].high:g}.")
+            raise ConfigError(f"options: {name}={value} is not allowed; give a number from {known[name].low:.12g} to {known[name].high:.12g}.")
         out[name] = number
     return out
 
@@ -369,7 +369,7 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
         above = "above " if any(getattr(b, "gt", None) is not None for b in info.metadata) else "from "
         joiner = " and up to " if above == "above " else " to "
         whole = "a whole number " if knob.kind == "int" else "a number "
-        allowed = f"give {whole}{above}{knob.low:g}{joiner}{knob.high:g}"
+        allowed = f"give {whole}{above}{knob.low:.12g}{joiner}{knob.high:.12g}"
     else:
         allowed = problem["msg"].rstrip(".").lower()
     return f"{name}: {shown} is not allowed; {allowed}."

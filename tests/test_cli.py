@@ -101,7 +101,7 @@ def test_tasks_lists_licence_and_source(capsys):
 def test_knobs_lists_every_setting(capsys):
     assert main(["knobs"]) == 0
     text = capsys.readouterr().out
-    assert "top_k" in text and "probe_every" in text
+    assert "top_k" in text and "probe_every" in text and "gate_dropout" in text
 
 
 def test_table_aligns_words_left_and_numbers_right():

@@ -81,7 +81,7 @@ def test_bounds_are_held_and_told(knob):
         with pytest.raises(ConfigError) as refused:
             RunConfig(**{knob.name: value})
         text = str(refused.value)
-        assert text.startswith(f"{knob.name}: ") and f"{knob.high:g}" in text and f"{knob.low:g}" in text and text.count("\n") == 0
+        assert text.startswith(f"{knob.name}: ") and f"{knob.high:.12g}" in text and f"{knob.low:.12g}" in text and text.count("\n") == 0
     RunConfig(**{knob.name: knob.high, "experts": "64", "top_k": knob.high if knob.name == "top_k" else 2})
 
 
