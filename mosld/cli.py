@@ -2,6 +2,7 @@
 
 - `train`: a run, with a progress bar and a table of accuracies at the end.
 - `compare`: several methods on the same batches over seeds, as a table (`mosld.studies.compare`).
+- `merge`: adapters of single tasks merged into one model, beside training on the mixture (`mosld.studies.merge`).
 - `params`: trainable parameters of a method on a model's shape, counted without weights.
 - `tasks`: every task with its licence and source.
 - `knobs`: every setting with its default, bounds and link key.
@@ -16,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, knobs, to_text
+from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, Strict, knobs, to_text
 from mosld.registry import METHODS
 from mosld.texts import table
 
@@ -29,6 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _train_parser(commands)
     _compare_parser(commands)
+    _merge_parser(commands)
     _params_parser(commands)
     commands.add_parser("tasks", help="list every task with its licence and source").set_defaults(run=_tasks)
     commands.add_parser("knobs", help="list every setting").set_defaults(run=_knobs)
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
-def add_knobs(parser: argparse.ArgumentParser, model: type[AdapterConfig] = RunConfig) -> None:
+def add_knobs(parser: argparse.ArgumentParser, model: type[Strict] = RunConfig) -> None:
     """One flag for each knob of the schema, grouped as the schema groups them. Values stay texts until the schema reads them."""
     groups: dict[str, argparse._ArgumentGroup] = {}
     for knob in knobs(model):
@@ -50,7 +52,7 @@ def add_knobs(parser: argparse.ArgumentParser, model: type[AdapterConfig] = RunC
         group.add_argument(f"--{knob.name.replace('_', '-')}", dest=knob.name, metavar=_metavar(knob), help=_help(knob))
 
 
-def given(args: argparse.Namespace, model: type[AdapterConfig] = RunConfig) -> dict[str, str | None]:
+def given(args: argparse.Namespace, model: type[Strict] = RunConfig) -> dict[str, str | None]:
     """The knobs that were set on the command line, as texts."""
     values = {k.name: getattr(args, k.name) for k in knobs(model) if getattr(args, k.name, None) is not None}
     return {k: None if k == "balance" and v == "own" else v for k, v in values.items()}
@@ -173,6 +175,17 @@ def _compare_parser(commands) -> None:
     compare.add_arguments(p)
     add_knobs(p)
     p.set_defaults(run=lambda args: compare.main(args, given(args), show_progress))
+
+
+def _merge_parser(commands) -> None:
+    from mosld.merging.config import MergeConfig
+    from mosld.studies import merge
+
+    p = commands.add_parser("merge", help="merge adapters of single tasks and compare with training on the mixture", description=merge.DESCRIPTION)
+    merge.add_arguments(p)
+    add_knobs(p, MergeConfig)
+    add_knobs(p)
+    p.set_defaults(run=lambda args: merge.main(args, given(args), given(args, MergeConfig), show_progress))
 
 
 def _params_parser(commands) -> None:

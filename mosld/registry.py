@@ -175,6 +175,9 @@ METHODS: dict[str, MethodEntry] = {
         "Conditional MixLoRA",
         {"dropout": 0.0, "share": "none", "side": "input", "top_k": 0},
         count=lambda n: n.r * n.E * (n.d_in + n.d_out) + n.r * n.E * (2 + n.r) * n.d_in,
+        options={
+            "order": Option("pool", help="What joins picked rows and columns: their order in the pools, or their scores.", choices=("pool", "score"))
+        },
     ),
     "mixlora": MethodEntry(
         "mosld.adapters.mixlora:MixLoRA",

@@ -81,7 +81,7 @@ def to_text(name: str, value: Any) -> str:
         if value == ({},):
             return ""
         names = list(dict.fromkeys(k for arm in value for k in arm))
-        return ";".join(f"{n}={','.join(to_text(n, arm.get(n)).replace(',', '+') for arm in value)}" for n in names)
+        return ";".join(f"{n}={','.join(to_text(n, arm.get(n, '')).replace(',', '+') for arm in value)}" for n in names)
     if isinstance(value, dict):
         return ",".join(f"{k}={to_text(k, v)}" for k, v in value.items())
     if isinstance(value, (tuple, list)):

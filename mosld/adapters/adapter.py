@@ -87,6 +87,7 @@ class Adapter(nn.Module):
 
     formula = "h = W x + α/r · Σₑ gₑ(x) Bₑ Aₑ x"
     token_routed = True  # the gate depends on the input
+    steerable = True  # its gate comes from `logits`: experts can be muted and forced
     task_routed = False  # the update depends on the task and on nothing else
     clusters = 0  # centroids of sentence embeddings the adapter routes by; 0: it does not look at `Context.instance`
 
@@ -102,6 +103,7 @@ class Adapter(nn.Module):
         self.scale = config.alpha / config.rank
         self.aux: Tensor | None = None  # extra loss of the last forward pass
         self.last: Routing | None = None
+        self.steer: Tensor | None = None  # [E], added to the router's logits: -inf mutes an expert (`mosld.training.inspector`)
         self.mask: Tensor | None = None  # the last dropout mask, 0 or 1 / (1 - p)
         self.sink: dict = {}  # what the kernel's backward leaves for the probes
         self.build()
@@ -125,16 +127,21 @@ class Adapter(nn.Module):
         """y [N, d_out], probabilities and gate [E, N] of tokens x [N, d_in] that came in `shape`."""
         down, up = self.factors()
         weight, bias, router = self.frozen_weight[0], self.frozen_bias[0], self.router
-        if self.dropping("activations"):
-            hidden = down @ self.drop(x).t()
+        if self.dropping("activations") or self.steer is not None:
+            hidden = down @ (self.drop(x) if self.dropping("activations") else x).t()
             p = g = None
             if router is not None:
-                p, g = routed_gate(router @ x.t(), self.config.top_k)
+                p, g = routed_gate(self.logits(x), self.config.top_k)
             return mix(F.linear(x, weight, bias), hidden, g, up, self.scale), p, g
         sink = None
         if self.context.probing and router is not None and self.A.dim() == 2 and self.config.side == "input":
             self.sink = sink = {"mask": self.mask if self.dropping("A") else None}
         return mixture(x, weight, bias, down, up, self.scale, router, self.config.top_k, sink)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Router logits [E, N] of tokens x [N, d_in], with what `steer` adds to them."""
+        logits = self.router @ x.t()
+        return logits if self.steer is None else logits + self.steer[:, None]
 
     def extra_loss(self, p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor | None:
         """The load-balance loss, coefficient included."""

@@ -46,7 +46,7 @@ class MALoRA(Adapter):
     def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
         p = g = None
         if self.router is not None:
-            p, g = routed_gate(self.router @ x.t(), self.config.top_k)
+            p, g = routed_gate(self.logits(x), self.config.top_k)
         hidden = torch.matmul(self.P, self.A @ x.t())  # [E, rb, N]
         return mix(F.linear(x, self.weight, self.bias), hidden, g, self.B, self.scale), p, g
 

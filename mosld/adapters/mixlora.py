@@ -44,6 +44,7 @@ class MixLoRA(Adapter):
     """A linear of a routed feed-forward block; plain LoRA anywhere else."""
 
     formula = "ffn(x) = Σ top-K gₖ(x) FFNₖ(x),  FFNₖ with Bₖ Aₖ on up, gate, down"
+    steerable = False
 
     @classmethod
     def check(cls, config: AdapterConfig) -> None:

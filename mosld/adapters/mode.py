@@ -23,6 +23,7 @@ class MoDE(Adapter):
     """One router for every block of rows of the shared A."""
 
     formula = "h = W x + α/r · Σᵢ Σₖ Rₖ(x)ᵢ Bᵢₖ Aₖ x"
+    steerable = False
 
     @classmethod
     def check(cls, config: AdapterConfig) -> None:

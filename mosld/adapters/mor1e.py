@@ -29,6 +29,7 @@ class MoR1E(Adapter):
     """Rank-one experts b_j a_i that share rows and columns."""
 
     formula = "h = W x + σ(100m) · Σ gᵢⱼ bⱼ aᵢ x,  g from router and sentence embedding"
+    steerable = False
 
     def build(self) -> None:
         self.rows, self.columns = self.config.rank, self.site.experts

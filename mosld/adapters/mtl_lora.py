@@ -26,6 +26,7 @@ class MTLLoRA(Adapter):
     """A task's own mixture of shared B, after a task's own r x r matrix."""
 
     formula = "h = W x + α/r · Σ softmax(wₜ/τ)ᵢ Bᵢ Λₜ A x"
+    steerable = False
     token_routed = False
     task_routed = True
 

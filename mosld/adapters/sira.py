@@ -29,7 +29,7 @@ class SiRA(Adapter):
         if self.router is None or not self.training:
             self.asked = None
             return super().forward_tokens(x, shape)
-        p = (self.router @ x.t()).softmax(0)
+        p = self.logits(x).softmax(0)
         self.asked = self.choose(p)
         gate = within_capacity(self.asked, self._top_k, self.config.option("capacity"), self.context.token_mask(shape))
         down, up = self.factors()

@@ -46,8 +46,8 @@ class Recipe:
     inner: int = 512
     pieces: int = 28_000
     longest: int = 128  # tokens
-    steps: int = 40_000
-    batch: int = 4096
+    steps: int = 18_000
+    batch: int = 2048
     group: int = 8
     lr: float = 2e-3
     warmup: int = 500

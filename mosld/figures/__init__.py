@@ -1,13 +1,13 @@
 """Figures: matplotlib pictures of runs, tables and tensors, in one style, for notebooks and export. Nothing here knows gradio.
 
 - `runs`: `losses`, `accuracy`, `gates`, `router`, `norms`, `imbalance`, `overview` of a RunLog, or of several with other seeds; `tables`.
-- `plain`: `heat`, `bars`, `dots`, `scatter` of matrices, dictionaries and tables from anywhere.
+- `plain`: `heat`, `bars`, `dots`, `curves`, `scatter` of matrices, dictionaries and tables from anywhere.
 - `live`: `watch` a run in one picture that is updated in place; `progress`, a line that is.
 - `style`: the one style.
 """
 
 from mosld.figures.live import progress, watch
-from mosld.figures.plain import bars, dots, heat, scatter
+from mosld.figures.plain import bars, curves, dots, heat, scatter
 from mosld.figures.runs import accuracy, gates, imbalance, losses, norms, overview, router, tables
 from mosld.figures.style import Picture
 
@@ -15,6 +15,7 @@ __all__ = [
     "Picture",
     "accuracy",
     "bars",
+    "curves",
     "dots",
     "gates",
     "heat",

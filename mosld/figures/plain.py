@@ -1,7 +1,8 @@
 """Pictures of plain numbers: matrices, tables and dictionaries, from the lab or from anywhere else.
 
 - `heat`: a matrix with its numbers. `bars`: a few named sizes.
-- `dots`: a value by row and arm, with its 95 % interval over seeds. `scatter`: one quantity against another.
+- `dots`: a value by row and arm, with its 95 % interval over seeds. `curves`: a value along a number, such as a coefficient.
+- `scatter`: one quantity against another, a point each.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mosld.figures.style import COLOURS, HEAT, SIGNED, SOFT, Picture, canvas, ink_on, marker, reference, styled
+from mosld.figures.style import COLOURS, HEAT, SIGNED, SOFT, Picture, canvas, ink_on, line, marker, reference, styled
 from mosld.probes.seeds import interval
 
 LONG = 7  # letters from which names of columns are written aslant
@@ -127,6 +128,29 @@ def dots(
     if arm or marks:
         picture.legend(loc="outside lower center", ncols=min(len(arms) + bool(marks), 4))
     picture.alt = f"{title or value}: {'; '.join(said[:24])}."
+    return picture
+
+
+@styled
+def curves(table: pd.DataFrame, x: str, y: str, arm: str, title: str = "", xlabel: str = "", ylabel: str = "", level: float | None = None) -> Picture:
+    """The column `y` along the column `x`, one line for each `arm`: means over further rows (the seeds), with a 95 % band where there are several.
+
+    `level`: a value to compare with.
+    """
+    picture, axes = canvas(width=6.8, height=3.2)
+    ax = axes[0, 0]
+    for i, (name, part) in enumerate(table.groupby(arm, sort=False)):
+        places, groups = zip(*part.groupby(x)[y], strict=True)
+        mean, low, high = np.array([interval(values) for values in groups]).T
+        ax.plot(places, mean, label=str(name), marker="." if len(places) < 15 else None, **line(i))
+        if np.isfinite(low).any():
+            ax.fill_between(places, low, high, color=line(i)["color"], alpha=0.16, linewidth=0)
+    if level is not None:
+        reference(ax, level)
+    ax.set(title=title, xlabel=xlabel or x, ylabel=ylabel or y)
+    if table[arm].nunique() > 1:
+        picture.legend(loc="outside lower center", ncols=4)
+    picture.alt = f"{title or y}: {', '.join(map(str, table[arm].unique()))}, {xlabel or x} from {table[x].min():g} to {table[x].max():g}."
     return picture
 
 

@@ -36,6 +36,7 @@ MERGES: dict[str, MergeEntry] = {
     "mtllmf-ideal": MergeEntry("after R-MTLLMF, ideal channel"),
     "mtllmf-sum": MergeEntry("after R-MTLLMF, worst for the sum rate"),
     "mtllmf-strongest": MergeEntry("after R-MTLLMF, worst for the strongest"),
+    "mtllmf-control": MergeEntry("R-MTLLMF's labelled steps alone, nothing merged", "answers"),
     "mtllmf-ideal-defended": MergeEntry("after R-MTLLMF, ideal channel, defended", "answers"),
     "mtllmf-sum-defended": MergeEntry("after R-MTLLMF, worst for the sum rate, defended", "answers"),
     "mtllmf-strongest-defended": MergeEntry("after R-MTLLMF, worst for the strongest, defended", "answers"),
@@ -95,8 +96,8 @@ class MergeConfig(Strict):
         allowed="numbers above 0, such as 4,2,1",
     )
     noise: float = setting(0.1, "R-MTLLMF: noise power n0 of the channel, against the powers of the users.", "R-MTLLMF", "n0", gt=0, le=1e6)
-    jammer: float = setting(30.0, "R-MTLLMF: power that the jammer may spend in all.", "R-MTLLMF", "jp", ge=0, le=1e9)
-    realign_steps: int = setting(20, "R-MTLLMF's defence: labelled steps of Adam on the merged update.", "R-MTLLMF", "rs", ge=1, le=10000)
+    jammer: float = setting(300.0, "R-MTLLMF: power that the jammer may spend in all.", "R-MTLLMF", "jp", ge=0, le=1e9)
+    realign_steps: int = setting(10, "R-MTLLMF's defence: labelled steps of Adam on the merged update.", "R-MTLLMF", "rs", ge=1, le=10000)
     realign_lr: float = setting(3e-4, "R-MTLLMF's defence: learning rate of these steps.", "R-MTLLMF", "rr", gt=0, le=1)
     beside: Annotated[tuple[str, ...], BeforeValidator(read_names)] = setting(
         ("lora", "mosld"), "Adapter methods that are trained on the mixture of the tasks, for comparison.", "comparison", "be"

@@ -129,13 +129,16 @@ def _concrete(name: str, bench: Bench, config: MergeConfig, say: Progress) -> Me
 
 
 def _mtllmf(name: str, bench: Bench, config: MergeConfig, say: Progress) -> Merge:
-    case = name.split("-")[1]
-    powers = [config.powers[i % len(config.powers)] for i in range(len(bench.vectors))]
-    jam = channel.jam(case, powers, config.noise, config.jammer)
-    generator = torch.Generator().manual_seed(bench.seed * 100_003 + SEEDS["channel"])
-    updates = mtllmf.received(bench.vectors, jam, powers, config.noise, [config.lam] * len(powers), generator)
-    merge = Merge(name, updates, jam=[{"task": t, "power": p, "jam": j} for t, p, j in zip(bench.names, powers, jam, strict=True)])
-    if name.endswith("-defended"):
+    """With '-defended' the realignment follows; 'control' realigns the bare backbone, to show what the labelled steps do without a merge."""
+    if name == "mtllmf-control":
+        merge = Merge(name, {linear: torch.zeros_like(m.weight) for linear, m in bench.model.linears.items()})
+    else:
+        powers = [config.powers[i % len(config.powers)] for i in range(len(bench.vectors))]
+        jam = channel.jam(name.split("-")[1], powers, config.noise, config.jammer)
+        generator = torch.Generator().manual_seed(bench.seed * 100_003 + SEEDS["channel"])
+        updates = mtllmf.received(bench.vectors, jam, powers, config.noise, [config.lam] * len(powers), generator)
+        merge = Merge(name, updates, jam=[{"task": t, "power": p, "jam": j} for t, p, j in zip(bench.names, powers, jam, strict=True)])
+    if MERGES[name].sees == "answers":
         steps = config.realign_steps
 
         def watch(step: int, loss: float) -> None:
@@ -143,6 +146,6 @@ def _mtllmf(name: str, bench: Bench, config: MergeConfig, say: Progress) -> Merg
             merge.losses.append({"step": step, "phase": "realign", "loss": loss})
 
         batches = bench.stream("labelled", config.merge_batch)
-        merge.updates = mtllmf.realign(bench.model, updates, batches, len(powers), steps, config.realign_lr, watch)
+        merge.updates = mtllmf.realign(bench.model, merge.updates, batches, len(bench.vectors), steps, config.realign_lr, watch)
         merge.learned = bench.model.entries
     return merge

@@ -40,7 +40,7 @@ def realign(
     updates: dict[str, Tensor],
     batches: Callable[[int], Iterable[Batch]],
     tasks: int,
-    steps: int = 20,
+    steps: int = 10,
     lr: float = 3e-4,
     watch: Callable[[int, float], None] | None = None,
 ) -> dict[str, Tensor]:

@@ -1,9 +1,8 @@
-"""Where task vectors come from: run directories of this lab, one task a run, read back or trained now.
+"""Where task vectors come from: run directories of this lab, one task a run.
 
-- `find(folders)`: the finished runs in some folders.
-- `train(config, task, folder)`: adapters on one task, as a run directory.
-- `single`, `mixture`: what makes a run usable as one task's adapters, or as a run on the mixture to compare with.
-- `open_bench(folders)`: a `Bench` from run directories.
+- `Run`: a finished run on disk. `find(folders)`: those in some folders.
+- `read_vector(run)`: the task vector of its adapters.
+- `open_bench(runs)`: a `Bench` from run directories.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from mosld.adapters import attach
 from mosld.config import ConfigError, RunConfig, to_text
 from mosld.merging.bench import Bench
 from mosld.merging.vectors import TaskVector, task_vector
-from mosld.training import RunLog, Trainer
+from mosld.training import RunLog
 
 Progress = Callable[[str, float | None], None]
 SHARED = ("backbone", "layers", "max_tokens", "temperature", "seed", "targets", "eval_rows")  # must be the same in all runs that are put together
@@ -46,6 +45,13 @@ class Run:
         """One task, one arm: a task vector can be read from it."""
         return len(self.log.tasks) == 1 and len(self.log.arms) == 1
 
+    def check(self, config: RunConfig) -> None:
+        """Refuse to be put together with runs of `config` where what must be shared differs. Raises ConfigError, naming the field."""
+        for name in SHARED:
+            own, wanted = (to_text(name, getattr(c, name)) for c in (self.log.config, config))
+            if own != wanted:
+                raise ConfigError(f"{name}: {own} of the run in '{self.folder}' is not allowed beside {wanted} of the others; use one value.")
+
 
 def find(folders: Sequence[str | Path], say: Progress | None = None) -> list[Run]:
     """The finished runs in these folders, or anywhere below them, in the order of their paths. Unfinished ones are named and left out.
@@ -64,28 +70,6 @@ def find(folders: Sequence[str | Path], say: Progress | None = None) -> list[Run
             elif say:
                 say(f"'{path}' is left out: the run did not reach its last step.", None)
     return out
-
-
-def fits(config: RunConfig, run: Run) -> None:
-    """Refuse a run that cannot be put together with others of `config`. Raises ConfigError, naming the field."""
-    for name in SHARED:
-        own, wanted = getattr(run.log.config, name), getattr(config, name)
-        if own != wanted:
-            raise ConfigError(
-                f"{name}: '{run.folder}' was trained with {to_text(name, own)}, the others with {to_text(name, wanted)}; use one value."
-            )
-
-
-def train(config: RunConfig, folder: Path, label: str, progress: Progress | None = None) -> Run:
-    """Train a run to its end and leave it in `folder`. Raises ConfigError where the loss diverges."""
-    say = progress or (lambda sentence, fraction: None)
-    trainer = Trainer(config, out=folder, progress=progress)
-    for frame in trainer.frames():
-        loss = next((a.loss for a in frame.arms if a.loss is not None), None)
-        say(f"{label}: step {frame.step}/{config.steps}" + (f", loss {loss:.3f}" if loss is not None else ""), frame.step / config.steps)
-    if trainer.log.frames[-1].event != "end":
-        raise ConfigError(f"lr: {config.lr:g} makes the loss of {label} diverge; choose a smaller learning rate.")
-    return Run(folder, trainer.log)
 
 
 def read_vector(run: Run, backbone) -> TaskVector:
@@ -109,7 +93,7 @@ def open_bench(runs: Sequence[Run | str | Path], held_out: Sequence[str] = (), p
     config = runs[0].log.config
     names = [r.log.tasks[0] for r in runs]
     for run in runs:
-        fits(config, run)
+        run.check(config)
         if names.count(run.log.tasks[0]) > 1:
             raise ConfigError(f"from: '{run.log.tasks[0]}' has more than one run; give one a task.")
     loaded = [tasks.load(name, config.seed, progress) for name in [*names, *held_out]]

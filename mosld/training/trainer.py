@@ -15,7 +15,7 @@ import dataclasses
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator
 
 from mosld import backbones, tasks
+from mosld.backbones.base import Batch
 from mosld.config import ConfigError, RunConfig, to_text
 from mosld.tasks.base import Example, Task
 from mosld.tasks.mixture import Mixture
@@ -159,7 +160,7 @@ class Trainer:
         rows = self.mixture.batch(self.step - 1)
         processes, mine = self.accelerator.num_processes, self.accelerator.process_index
         rows = rows[mine::processes] or rows[:1]
-        batch = self.backbone.batch([e for _, e in rows], [t for t, _ in rows]).to(self.accelerator.device)
+        batch = self.place(self.backbone.batch([e for _, e in rows], [t for t, _ in rows]))
         probing = self.step % self.config.probe_every == 0 or self.step in (1, self.config.steps)
         final = self.step == self.config.steps
         arms, lost = [], []
@@ -205,20 +206,25 @@ class Trainer:
             offset += g.numel()
         return flat[0]
 
-    @torch.inference_mode()
     def _score(self, arm: Arm | None, part: str) -> dict[str, float]:
         """Accuracy of one arm, or of the bare backbone, on each task's validation or test rows."""
-        out = {}
-        for index, task in enumerate(self.tasks):
-            rows: tuple[Example, ...] = getattr(task, part)[: self.config.eval_rows]
-            right = 0
-            for start in range(0, len(rows), SCORE_ROWS):
-                chunk = rows[start : start + SCORE_ROWS]
-                batch = self.backbone.batch(chunk, [min(index, self.mixture_size - 1)] * len(chunk)).to(self.accelerator.device)
-                logits = self.backbone.score(batch) if arm is None else arm.score(batch)
-                right += int((logits.argmax(1) == batch.answer).sum())
-            out[task.name] = right / len(rows)
-        return out
+        return {t.name: self.accuracy(arm, i, getattr(t, part)[: self.config.eval_rows]) for i, t in enumerate(self.tasks)}
+
+    @torch.inference_mode()
+    def accuracy(self, arm: Arm | None, index: int, rows: Sequence[Example]) -> float:
+        """Share of rows answered right by one arm, or by the bare backbone. `index` is the rows' task among `tasks`; a held-out task is
+        put to task-routed methods as the last one of the mixture."""
+        right = 0
+        for start in range(0, len(rows), SCORE_ROWS):
+            chunk = rows[start : start + SCORE_ROWS]
+            batch = self.place(self.backbone.batch(chunk, [min(index, self.mixture_size - 1)] * len(chunk)))
+            logits = self.backbone.score(batch) if arm is None else arm.score(batch)
+            right += int((logits.argmax(1) == batch.answer).sum())
+        return right / len(rows)
+
+    def place(self, batch: Batch) -> Batch:
+        """A batch on the device of the run."""
+        return batch.to(self.accelerator.device)
 
     # files
 

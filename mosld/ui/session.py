@@ -277,8 +277,14 @@ def runs(folder: Path) -> list[Path]:
 
 
 def imports() -> None:
-    """Import what a run needs (torch and transformers take seconds)."""
+    """Import what a run needs (torch and transformers take seconds) and open the default backbone once, which imports its classes."""
     import mosld.training  # noqa: F401
+    from mosld import backbones
+
+    try:
+        backbones.load(RunConfig().backbone)
+    except ConfigError as problem:  # a run will say it again, to a visitor
+        log.info("the default backbone is not at hand: %s", problem)
 
 
 def shared(config: RunConfig, own: dict) -> RunConfig:

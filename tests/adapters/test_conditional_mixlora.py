@@ -9,30 +9,33 @@ from tests.adapters.models import bert
 from tests.adapters.same import assert_same, move
 
 
-def picked(scores, r):
-    """The r best, best first, each score over the mean of the r."""
-    order = sorted(range(len(scores)), key=lambda e: -float(scores[e].detach()))[:r]
-    mean = sum(scores[e] for e in order) / r
-    return [(e, scores[e] / mean) for e in order]
+def picked(scores, r, order):
+    """The r best, in the order of the pool or best first, each with its score over the mean of the r."""
+    kept = sorted(range(len(scores)), key=lambda e: -float(scores[e].detach()))[:r]
+    kept = sorted(kept) if order == "pool" else kept
+    mean = sum(scores[e] for e in kept) / r
+    return [(e, scores[e] / mean) for e in kept]
 
 
 def slow(a, x, mask):
-    r, out = a.config.rank, []
+    r, order, out = a.config.rank, a.config.option("order"), []
     for tokens, real in zip(x, mask, strict=True):
         mean = tokens[real.bool()].mean(0)
-        rows = picked(torch.softmax(a.router_a @ mean, 0), r)
+        rows = picked(torch.softmax(a.router_a @ mean, 0), r, order)
         score = torch.softmax(a.router_b @ mean, 0)
         for i, (e, _) in enumerate(rows):
             score = score + torch.softmax(a.A[e] @ a.conditional[i], 0)
-        columns = picked(score, r)
+        columns = picked(score, r, order)
         delta = sum(u * v * torch.outer(a.B[:, q], a.A[p]) for (p, u), (q, v) in zip(rows, columns, strict=True))
         out.append(tokens @ (a.weight + a.scale * delta).t() + a.bias)
     return torch.stack(out)
 
 
+@pytest.mark.parametrize("order", ["pool", "score"])
 @pytest.mark.parametrize("rank,experts", [(2, 3), (3, 1), (4, 2)])
-def test_equals_the_loop(rank, experts):
-    handle = attach(bert(1).double(), AdapterConfig(method="conditional-mixlora", rank=rank, experts=experts, targets="q"))
+def test_equals_the_loop(rank, experts, order):
+    config = AdapterConfig(method="conditional-mixlora", rank=rank, experts=experts, targets="q", options={"order": order})
+    handle = attach(bert(1).double(), config)
     move(handle)
     a = handle.adapters[0]
     x = torch.randn(3, 4, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)

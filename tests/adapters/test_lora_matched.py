@@ -60,3 +60,6 @@ def test_as_an_arm_on_the_command_line_and_in_a_link():
     two = RunConfig.from_texts({"arms": "method=moelora,mosld;options=tau=0.1+tokens=8,"})
     assert two.arm(0).options == {"tau": 0.1, "tokens": 8.0}
     assert RunConfig.from_url(two.to_url()) == two
+    ragged = RunConfig(arms=[{"method": "mola"}, {"method": "lora-matched", "options": {"match": "mola"}}])
+    again = RunConfig.from_url(ragged.to_url())
+    assert [again.arm(i).adapter() for i in (0, 1)] == [ragged.arm(i).adapter() for i in (0, 1)]

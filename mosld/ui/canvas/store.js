@@ -6,7 +6,7 @@
 window.MoSLD = window.MoSLD || (() => {
   const S = {
     header: null, frames: [], at: null, run: -1, state: "idle", note: "", kind: "", replay: false,
-    smooth: 0, log: false, layer: "all", projection: "all", measure: "load",
+    smooth: "0", log: "linear", layer: "all", projection: "all", measure: "load",
   };
   const listeners = new Set();
   S.on = (fn) => (listeners.add(fn), () => listeners.delete(fn));

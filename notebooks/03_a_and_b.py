@@ -1,0 +1,182 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+
+# %% [markdown]
+# # 3 · Who is updated more, A or B?
+#
+# **You will see** the paper's premise measured: A, which all experts share, is said to be updated more than each $B_e$, and dropout on A to even that
+# out. "Updated more" can mean four things, and they need not agree, so all four are shown, each as log2 (A over the mean of the $B_e$): above 0 A is
+# updated more, below 0 the $B_e$ are. Each is measured with and without dropout, under AdamW and under SGD, over several seeds with 95 % intervals.
+#
+# **You need** notebook 1. The runs take about two minutes.
+#
+# | definition | A over the mean of the $B_e$ of |
+# |---|---|
+# | updates | tokens that reach an entry in a step |
+# | gradient | root mean square of the gradient's entries |
+# | step | root mean square of the entries' change in a step |
+# | relative step | that over the root mean square of the weights |
+
+# %%
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown
+
+from mosld import figures
+from mosld.config import RunConfig
+from mosld.studies.runs import train_all
+from mosld.studies.statistics import paired_interval
+from mosld.training.frame import IMBALANCE
+
+FAST = os.environ.get("MOSLD_FAST") == "1"  # the tests' mode: too few steps and seeds to learn from
+SEEDS = range(2 if FAST else 5)
+SGD_RATE = 3.0  # SGD does not divide by the gradient's size, so its rate has to be far larger than AdamW's 0.003
+
+arms = (
+    {"optimiser": "adamw", "dropout": 0.0},
+    {"optimiser": "adamw", "dropout": 0.1},
+    {"optimiser": "sgd", "lr": SGD_RATE, "dropout": 0.0},
+    {"optimiser": "sgd", "lr": SGD_RATE, "dropout": 0.1},
+)
+config = RunConfig(
+    arms=arms,
+    steps=10 if FAST else 120,
+    layers=2 if FAST else 0,
+    eval_rows=20 if FAST else 200,
+    eval_every=1000,
+    probe_every=5,
+)
+folder = Path(tempfile.mkdtemp())  # name a folder of your own and finished runs are kept
+runs = {f"seed{seed}": config.replace(seed=seed) for seed in SEEDS}
+logs = list(train_all(runs, folder, jobs=1 if FAST else 2, progress=figures.progress()).values())
+
+# %% [markdown]
+# Both optimisers learn at these rates, which matters: an optimiser that stands still has no imbalance worth measuring.
+
+# %%
+figures.losses(logs)
+
+# %% [markdown]
+# ## Norms, expert by expert
+#
+# One seed under AdamW without dropout: the norm of A, of every $B_e$, of every product $B_e A$, and what each expert *asks* of A: the norm of its own
+# share of A's gradient. $B_e$ starts at zero. Means over the linears.
+
+# %%
+figures.norms(logs[0], arm=0)
+
+# %% [markdown]
+# The same under SGD:
+
+# %%
+figures.norms(logs[0], arm=2)
+
+# %% [markdown]
+# ## Four definitions
+#
+# Means over linears and seeds; the bands are 95 % intervals over seeds. At the first step $B_e$ is zero, so the gradient of A is zero and the
+# relative step of B is undefined: the lines have a gap there.
+
+# %%
+figures.imbalance(logs)
+
+# %% [markdown]
+# For one number a run, take the mean over the second half of its steps.
+
+# %%
+table = figures.tables(logs, "imbalance")
+half = table[table.step > config.steps / 2]
+means = half.groupby(["seed", "arm", "definition"], sort=False).log2_ratio.mean().reset_index()
+figures.dots(
+    means,
+    "log2_ratio",
+    "definition",
+    "arm",
+    "Update imbalance, second half of the run",
+    "log2 (A / mean of B): right of 0, A is updated more",
+    zero=0,
+)
+
+
+# %%
+def verdict(values, more="A is updated more", less="the B are updated more"):
+    """A sentence on a list of values, one a seed, by their 95 % interval."""
+    mean, low, high = paired_interval(values, [0.0] * len(values))
+    said = more if low > 0 else less if high < 0 else "not resolved by these seeds"
+    return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]: {said}"
+
+
+wide = means.pivot(index="seed", columns=["arm", "definition"], values="log2_ratio")
+plain = {"AdamW": logs[0].arms[0], "SGD": logs[0].arms[2]}
+dropped = {"AdamW": logs[0].arms[1], "SGD": logs[0].arms[3]}
+lines = ["| definition | AdamW | SGD |", "|---|---|---|"]
+lines += [f"| {d} | " + " | ".join(verdict(list(wide[plain[o], d])) for o in plain) + " |" for d in IMBALANCE]
+Markdown("Without dropout:\n\n" + "\n".join(lines))
+
+# %% [markdown]
+# ## What dropout on A changes
+#
+# The same seeds and batches with p = 0.1, minus those without. Below 0, dropout moves the balance towards the $B_e$.
+
+# %%
+change = pd.DataFrame(
+    [
+        {"seed": seed, "optimiser": o, "definition": d, "change": wide[dropped[o], d][seed] - wide[plain[o], d][seed]}
+        for seed in wide.index
+        for o in plain
+        for d in IMBALANCE
+    ]
+)
+figures.dots(change, "change", "definition", "optimiser", "Dropout 0.1 minus no dropout", "change of log2 (A / mean of B)", zero=0)
+
+# %%
+lines = ["| definition | AdamW | SGD |", "|---|---|---|"]
+for d in IMBALANCE:
+    cells = [
+        verdict(list(change[(change.definition == d) & (change.optimiser == o)].change), "dropout moves it towards A", "dropout moves it towards B")
+        for o in plain
+    ]
+    lines.append(f"| {d} | {cells[0]} | {cells[1]} |")
+Markdown("\n".join(lines))
+
+# %% [markdown]
+# The count of updates is arithmetic, not a finding: every token reaches A, and a share K / E of them reaches $B_e$ on average. So the ratio is
+# log2 (E / K), and dropout adds log2 (1 - p). With E = K that imbalance cannot exist:
+
+# %%
+even = config.replace(experts="2", top_k=2, arms=({"dropout": 0.0},), steps=2, seed=0)
+log = train_all({"even": even}, folder)["even"]
+counts = log.imbalance().query("definition == 'updates'").log2_ratio
+print(f"E = K = 2: log2 of the update counts is {counts.abs().max():.3f} at every linear and step")
+
+# %% [markdown]
+# ## Questions to try
+#
+# 1. Definitions that disagree in sign cannot all support one story. Which would you want to be balanced, and why?
+# 2. Under SGD a step is the gradient times the rate. Which two of the four definitions must then agree?
+# 3. Raise the dropout rate to 0.5. Which definitions move, and does accuracy follow?
+# 4. `share="B"` or `share="none"`: what becomes of each definition?
+#
+# ## What was shown
+
+# %%
+updates = table[table.definition == "updates"]
+for name, p in zip(logs[0].arms, (0.0, 0.1, 0.0, 0.1), strict=True):
+    expected = math.log2(4 / 2 * (1 - p))
+    assert (updates[updates.arm == name].log2_ratio - expected).abs().max() < 1e-3
+assert counts.abs().max() < 1e-6
+sgd = table[(table.arm == plain["SGD"]) & (table.step > 1)].pivot_table(index=["seed", "step", "linear"], columns="definition", values="log2_ratio")
+assert (sgd["gradient"] - sgd["step"]).abs().max() < 0.01
+assert len(logs) == len(SEEDS) and all(log.frames[-1].event == "end" for log in logs)

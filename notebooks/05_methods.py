@@ -1,0 +1,157 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+
+# %% [markdown]
+# # 5 · All methods side by side
+#
+# **You will see** every adapter method of the lab trained on the same batches of the same mixture with about the same number of trainable parameters,
+# and what each of them costs in time. Without equal parameters one would compare sizes, not ideas; the plain LoRA here is as large as the mixtures.
+#
+# **You need** notebook 1. The runs take about two minutes.
+#
+# What this can show is small: one backbone, four generated tasks, a few seeds and one learning rate that was tuned for nobody. Read the intervals.
+
+# %%
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown
+
+from mosld import backbones, figures
+from mosld.config import AdapterConfig, RunConfig
+from mosld.counting import ModelShape, count
+from mosld.registry import METHODS
+from mosld.studies.compare import step_ms
+from mosld.studies.runs import train_all
+from mosld.studies.statistics import paired_interval
+
+FAST = os.environ.get("MOSLD_FAST") == "1"  # the tests' mode: too few steps and seeds to learn from
+SEEDS = range(1 if FAST else 3)
+TASKS = ("world/mood", "world/place", "world/tense", "world/kind")
+
+base = RunConfig(
+    tasks=dict.fromkeys(TASKS, 1.0),
+    arms="",
+    steps=2 if FAST else 100,
+    layers=2 if FAST else 0,
+    eval_rows=10 if FAST else 200,
+    eval_every=1000,
+    probe_every=1000,
+)
+
+# %% [markdown]
+# ## Equal parameters
+#
+# The budget is MoSLD's count at rank 8 and 4 experts. Every other method gets the rank that comes nearest to it, and alpha grows with the rank so
+# that alpha / rank is 2 for all. `LoRA of matched size` finds its rank by itself and is left out: the LoRA below is the same thing. MixLoRA puts its
+# experts on the feed-forward linears, so its targets are up and down instead of q and v.
+
+# %%
+backbone = backbones.load(base.backbone, base.layers)
+d, inner = backbone.d_model, backbone.model.config.intermediate_size
+shape = ModelShape(backbone.n_layers, {"q": (d, d), "v": (d, d), "up": (d, inner), "down": (inner, d)}, weights=0)
+
+
+def parameters(**settings):
+    """Trainable parameters of a method on this backbone, by arithmetic."""
+    return count(AdapterConfig(**settings), shape, tasks=len(TASKS))
+
+
+budget = parameters(method="mosld", rank=8)
+chosen = {}
+for method in METHODS:
+    if method == "lora-matched":
+        continue
+    targets = ("up", "down") if method == "mixlora" else ("q", "v")
+    sizes = {rank: parameters(method=method, rank=rank, targets=targets) for rank in range(1, 65)}
+    rank = min(sizes, key=lambda r: abs(sizes[r] - budget))
+    chosen[method] = {"method": method, "rank": rank, "alpha": 2.0 * rank, "targets": targets, "parameters": sizes[rank]}
+
+table = pd.DataFrame(chosen.values()).assign(label=[METHODS[m].label for m in chosen])
+table["of the budget"] = (table.parameters / budget).round(2)
+table[["label", "rank", "targets", "parameters", "of the budget"]]
+
+# %% [markdown]
+# ## Accuracy
+#
+# Mean test accuracy over the tasks: a point is a mean over seeds with its 95 % interval. The rows, batches and seeds are the same for all.
+
+# %%
+settings = {m: {k: v for k, v in c.items() if k != "parameters"} for m, c in chosen.items()}
+runs = {f"{m}-{seed}": base.replace(**settings[m], seed=seed) for m in chosen for seed in SEEDS}
+folder = Path(tempfile.mkdtemp())  # name a folder of your own and finished runs are kept
+logs = train_all(runs, folder, jobs=1 if FAST else 2, progress=figures.progress())
+
+rows = []
+for method in chosen:
+    for seed in SEEDS:
+        accuracy = logs[f"{method}-{seed}"].frames[-1].arms[0].accuracy
+        rows += [{"method": METHODS[method].label, "seed": seed, "task": task, "accuracy": value} for task, value in accuracy.items()]
+results = pd.DataFrame(rows)
+means = results.groupby(["method", "seed"], sort=False).accuracy.mean().reset_index()
+first = next(iter(logs.values()))
+untrained = sum(first.untrained.values()) / len(TASKS)
+figures.dots(means, "accuracy", "method", title="Mean accuracy at equal parameters", xlabel="accuracy on test rows (line: untrained)", zero=untrained)
+
+# %% [markdown]
+# By task:
+
+# %%
+grid = results.groupby(["method", "task"], sort=False).accuracy.mean().unstack("task")
+figures.heat(grid, list(grid.index), [t[6:] for t in grid.columns], "Mean accuracy by task")
+
+# %% [markdown]
+# Against MoSLD, seed by seed: another method's accuracy minus MoSLD's. With so many methods side by side, about one interval in twenty leaves out 0
+# by chance.
+
+# %%
+wide = means.pivot(index="seed", columns="method", values="accuracy")
+rest = [m for m in wide if m != "MoSLD"]
+against = pd.concat([(wide[m] - wide["MoSLD"]).rename("difference").reset_index().assign(method=m) for m in means.method.unique() if m != "MoSLD"])
+figures.dots(against, "difference", "method", title="Minus MoSLD, same seeds", xlabel="accuracy", zero=0)
+
+# %%
+groups = {"better than MoSLD": [], "worse than MoSLD": [], "not resolved": []}
+for m in rest:
+    mean, low, high = paired_interval(list(wide[m]), list(wide["MoSLD"]))
+    groups["better than MoSLD" if low > 0 else "worse than MoSLD" if high < 0 else "not resolved"].append(f"{m} ({mean:+.3f})")
+Markdown("\n".join(f"- {name}: {', '.join(members) or 'none'}" for name, members in groups.items()))
+
+# %% [markdown]
+# ## Time
+#
+# Median milliseconds of a training step, backbone included. Two runs shared the machine, so only the order of sizes means something; `benchmarks/`
+# measures speed properly.
+
+# %%
+times = {METHODS[m].label: sum(step_ms(logs[f"{m}-{seed}"]) for seed in SEEDS) / len(SEEDS) for m in chosen}
+figures.bars(dict(sorted(times.items(), key=lambda item: item[1])), "A training step", "milliseconds", "{:.0f}")
+
+# %% [markdown]
+# ## Questions to try
+#
+# 1. Give every method its own best learning rate, chosen on validation rows. Does the order stay?
+# 2. Double the budget, or quarter it. Who profits?
+# 3. Mix tasks that conflict (`world/mood` and `world/opposite`). Do routed methods gain on plain LoRA?
+# 4. Which differences would you believe from these seeds?
+#
+# ## What was shown
+
+# %%
+assert set(chosen) | {"lora-matched"} == set(METHODS)
+for method in chosen:
+    for seed in SEEDS:
+        log = logs[f"{method}-{seed}"]
+        assert log.parameters[0] == chosen[method]["parameters"] and log.frames[-1].event == "end"
+        assert log.data == logs[f"mosld-{seed}"].data  # the same rows
+assert table["of the budget"].between(0.7, 1.3).all(), table[["label", "parameters"]]
