@@ -197,6 +197,7 @@ METHODS["lora-matched"] = MethodEntry(
 
 # Short names of backbones; anything with a slash is taken as the id of a model on the hub.
 BACKBONES: dict[str, str] = {
+    "nano": "mosld.backbones.nano",
     "minilm": "mosld.backbones.minilm",
     "smollm2": "mosld.backbones.smollm2",
 }

@@ -8,7 +8,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 2 · The router
 #
@@ -37,7 +36,7 @@ config = RunConfig(
     arms="balance=0,0.01,0.3",
     steps=16 if FAST else 240,
     layers=2 if FAST else 0,
-    eval_rows=20 if FAST else 200,
+    eval_rows=10 if FAST else 200,
     batch=24,
     seed=0,
 )

@@ -8,7 +8,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 3 · Who is updated more, A or B?
 #
@@ -54,7 +53,7 @@ config = RunConfig(
     arms=arms,
     steps=10 if FAST else 120,
     layers=2 if FAST else 0,
-    eval_rows=20 if FAST else 200,
+    eval_rows=10 if FAST else 200,
     eval_every=1000,
     probe_every=5,
 )

@@ -8,7 +8,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 6 · Merging
 #
@@ -48,7 +47,7 @@ base = RunConfig(
     arms="",
     steps=STEPS,
     layers=2 if FAST else 0,
-    eval_rows=20 if FAST else 200,
+    eval_rows=10 if FAST else 200,
     eval_every=1000,
     probe_every=1000,
 )

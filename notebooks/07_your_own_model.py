@@ -8,7 +8,6 @@
 #     name: python3
 # ---
 
-
 # %% [markdown]
 # # 7 · Your own model, your own task
 #
@@ -42,8 +41,8 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## A task file
 #
-# A task is a file of questions with options, one JSON object a line: `{"question": …, "options": […], "answer": 0}`. Here messages to a shop are to be
-# sent to one of three teams. Each message is an opening with a concern.
+# A task is a file of questions with options, one JSON object a line: `{"question": …, "options": […], "answer": 0}`. Here messages to a shop are to
+# be sent to one of three teams. Each message is an opening with a concern.
 
 # %%
 TEAMS = {
@@ -94,8 +93,8 @@ print(task.train[0])
 # %% [markdown]
 # ## Attach
 #
-# `backbone.model` is an ordinary transformers model; online you would write `AutoModel.from_pretrained(...)`. `attach` replaces its q and v linears and
-# freezes the rest, so every trainer that asks for parameters with `requires_grad` trains the adapters alone.
+# `backbone.model` is an ordinary transformers model; online you would write `AutoModel.from_pretrained(...)`. `attach` replaces its q and v linears
+# and freezes the rest, so every trainer that asks for parameters with `requires_grad` trains the adapters alone.
 
 # %%
 backbone = backbones.load(RunConfig().backbone, layers=LAYERS)

@@ -46,7 +46,7 @@ class Recipe:
     inner: int = 512
     pieces: int = 28_000
     longest: int = 128  # tokens
-    steps: int = 18_000
+    steps: int = 14_400
     batch: int = 2048
     group: int = 8
     lr: float = 2e-3

@@ -43,6 +43,9 @@ MERGES: dict[str, MergeEntry] = {
 }
 
 
+SEES = {"nothing": "-", "answers": "labelled training questions", "held-out": "held-out questions", "test": "TEST questions"}
+
+
 def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
     """The methods meant by names or families ('adamerging' is all that begin with it, 'all' is all), in the order of MERGES.
 
@@ -110,6 +113,11 @@ class MergeConfig(Strict):
         ge=0,
         le=100000,
     )
+
+    def looks_at(self, method: str) -> str:
+        """What a method looks at besides task vectors, in words that belong beside its result."""
+        sees = MERGES[method].sees
+        return SEES[self.unlabelled if sees == "questions" else sees]
 
     @model_validator(mode="after")
     def _check_names(self):

@@ -30,6 +30,7 @@ class Merge:
     updates: TaskVector
     learned: int = 0  # numbers that merging itself learned: coefficients, mask logits, realigned weights
     seconds: float = 0.0
+    sees: str = "-"  # what the method looked at besides the task vectors; belongs beside every figure of its accuracy
     coefficients: list[dict] = field(default_factory=list)  # step, linear, layer, task, coefficient; linear is '' where one holds for all
     densities: list[dict] = field(default_factory=list)  # step, linear, layer, density: the mean probability that an entry is kept
     losses: list[dict] = field(default_factory=list)  # step, phase ('mask', 'coefficients', 'realign'), loss in nats
@@ -55,7 +56,7 @@ def run(name: str, bench: Bench, config: MergeConfig, progress: Progress | None 
         merge = _concrete(name, bench, config, say)
     else:
         merge = _mtllmf(name, bench, config, say)
-    merge.seconds = time.perf_counter() - began
+    merge.seconds, merge.sees = time.perf_counter() - began, config.looks_at(name)
     return merge
 
 

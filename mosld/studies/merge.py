@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mosld.config import ConfigError, RunConfig, to_text
-from mosld.merging.config import MERGES, MergeConfig
+from mosld.merging.config import MERGES, SEES, MergeConfig
 from mosld.studies.statistics import mean
 from mosld.texts import table
 
@@ -31,7 +31,6 @@ Progress = Callable[[str, float | None], None]
 DESCRIPTION = "Train adapters on one task each, merge them, and compare with adapters trained on the mixture; print a table and write it."
 QUIET = {"probe_every": 1000, "eval_every": 100000}  # accuracy at the end is all that is looked at
 SHOWN = ("backbone", "layers", "method", "rank", "targets", "steps", "batch", "lr", "seed", "eval_rows")  # above the table
-SEES = {"nothing": "-", "answers": "labelled training questions", "held-out": "held-out questions", "test": "TEST questions"}
 
 
 def add_arguments(parser) -> None:
@@ -176,32 +175,29 @@ def compare(config: RunConfig, options: MergeConfig, runs: dict[str, Run], progr
     for name in options.methods:
         progress(f"{MERGES[name].label} …", None)
         merge = run(name, bench, options, progress)
-        rows.append(_merged(merge, bench.accuracy(merge.updates), 0 if name == "mtllmf-control" else adapters, options))
+        learned = merge.learned + (0 if name == "mtllmf-control" else adapters)
+        rows.append(Row(MERGES[name].label, bench.accuracy(merge.updates), learned, merge.stored, merge.seconds, merge.sees))
         merge.updates = {}  # scored and counted: not kept for the methods that follow
         merges.append(merge)
     return rows, merges
 
 
-def _merged(merge: Merge, accuracy: dict[str, float], adapters: int, options: MergeConfig) -> Row:
-    sees = MERGES[merge.method].sees
-    sees = SEES[options.unlabelled if sees == "questions" else sees]
-    return Row(MERGES[merge.method].label, accuracy, adapters + merge.learned, merge.stored, merge.seconds, sees)
-
-
 def write(folder: Path, config: RunConfig, options: MergeConfig, rows: list[Row], merges: list[Merge]) -> str:
     """Write `table.csv`, `table.md` and `merges.json` into `folder`; returns the Markdown."""
     names = list(config.tasks)
-    heads = ["model", "mean", *names, *(f"{t} (held out)" for t in config.held_out), "trained", "stored", "seconds", "looks at besides"]
-    lines = []
+    heads = ["model", "mean", *names, *(f"{t} (held out)" for t in config.held_out), "trained", "stored", "seconds", "looks at"]
+    numbers, cells = [heads], [heads]
     for row in rows:
-        values = [row.accuracy.get(t) for t in [*names, *config.held_out]]
-        lines.append([row.label, mean(values[: len(names)]), *values, row.trained, row.stored, row.seconds, row.sees])
+        accuracy = [row.accuracy.get(t) for t in [*names, *config.held_out]]
+        line = [row.label, mean(accuracy[: len(names)]), *accuracy, row.trained, row.stored]
+        numbers.append([*line, row.seconds, row.sees])
+        cells.append([*map(_cell, line), "-" if row.seconds is None else f"{row.seconds:.1f}", row.sees])
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "table.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([heads, *lines])
-    text = "\n\n".join([_heading(config, options), table([heads, *([_cell(v) for v in line] for line in lines)]), _notes(options, rows)])
+        csv.writer(file).writerows(numbers)
+    text = "\n\n".join([_heading(config, options), table(cells), _notes(options, rows)])
     (folder / "table.md").write_text(text + "\n")
-    course = {m.method: {n: getattr(m, n) for n in ("seconds", "learned", "coefficients", "densities", "losses", "jam")} for m in merges}
+    course = {m.method: {n: getattr(m, n) for n in ("seconds", "sees", "learned", "coefficients", "densities", "losses", "jam")} for m in merges}
     record = {"config": config.model_dump(mode="json"), "merging": options.model_dump(mode="json"), "merges": course}
     (folder / "merges.json").write_text(json.dumps(record, indent=1))
     return text

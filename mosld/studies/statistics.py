@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
+from mosld.probes.seeds import t_quantile
 
 
 def mean(values: Sequence[float]) -> float:
@@ -22,17 +22,6 @@ def spread(values: Sequence[float]) -> float:
         return math.nan
     centre = mean(values)
     return math.sqrt(sum((v - centre) ** 2 for v in values) / (len(values) - 1))
-
-
-def t_quantile(freedom: int, level: float = 0.95) -> float:
-    """The t with P(|T| <= t) = level for Student's T with `freedom` degrees of freedom.
-
-    With T = sqrt(freedom) tan a the density of a is proportional to cos(a)^(freedom - 1) on [0, pi/2], and is summed up there.
-    """
-    angle = np.linspace(0, np.pi / 2, 20_001)
-    density = np.cos(angle) ** (freedom - 1)
-    share = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return math.sqrt(freedom) * math.tan(float(np.interp(level, share / share[-1], angle)))
 
 
 def paired_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:

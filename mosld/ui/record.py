@@ -1,6 +1,7 @@
 """The run that a visitor sees replayed before pressing anything: `python -m mosld.ui.record` makes it anew.
 
-It is a run of the settings that the page starts with, packed as the page packs its own. Make it anew when those settings change.
+By default it is a run of the settings that the page starts with, packed as the page packs its own; a link's settings as the argument make
+another. Make it anew when the settings change.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from mosld.ui.wire import Packer, header
 
 FILE = Path(__file__).parent / "assets" / "replay.json"
 MOST_BYTES = 300_000
-NOTE = "This is a finished run of the settings on this page, replayed. Press Run to train your own."
+NOTE = "This is a finished run of {steps} steps, replayed. Press Run to train your own."
 
 
 def packed(log) -> str:
     """A run as one message for the page."""
     packer = Packer(log)
     frames = [packer.pack(frame) for frame in log.frames]
-    return message("run", run=0, replay=True, header=header(log), frames=frames, state="idle", note=NOTE)
+    return message("run", run=0, replay=True, header=header(log), frames=frames, state="idle", note=NOTE.format(steps=log.config.steps))
 
 
 def shipped() -> str | None:

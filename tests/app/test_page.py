@@ -12,7 +12,7 @@ import pytest
 
 from mosld.config import RunConfig
 from mosld.tasks import catalogue
-from mosld.ui.controls import Controls, task_choices
+from mosld.ui.controls import HIDEABLE, Controls, task_choices
 from mosld.ui.handlers import Handlers
 from mosld.ui.limits import Limits
 from mosld.ui.page import build, launch
@@ -32,6 +32,12 @@ def handlers(tmp_path):
     return Handlers(Sessions(Limits.from_environment({}), tmp_path), controls)
 
 
+def opened(handlers, **query):
+    """What opening the page at an address says, and the configuration that its controls then show."""
+    feed, _pause, *rest = handlers.restore(visit(**query), "")
+    return feed, handlers.controls.read(*rest[len(HIDEABLE) :])
+
+
 def visit(**query) -> gr.Request:
     return gr.Request(session_hash="visitor", query_params=query)
 
@@ -44,8 +50,7 @@ def sentence(update) -> str:
 
 def test_a_link_fills_the_controls(handlers):
     config = RunConfig(tasks="world/mood:2,world/place", method="mola", seed=11, arms="rank=4,8")
-    _, *values = handlers.restore(visit(c=config.to_url()))
-    assert handlers.controls.read(*values) == config
+    assert opened(handlers, c=config.to_url())[1] == config
 
 
 @pytest.mark.parametrize(
@@ -60,9 +65,9 @@ def test_a_link_fills_the_controls(handlers):
     ],
 )
 def test_a_bad_link_says_why_and_leaves_the_defaults(handlers, link, words):
-    feed, *values = handlers.restore(visit(c=link))
+    feed, shown = opened(handlers, c=link)
     assert words in sentence(feed)
-    assert handlers.controls.read(*values) == RunConfig()
+    assert shown == RunConfig()
 
 
 def test_bad_controls_start_nothing(handlers):
@@ -86,7 +91,7 @@ def test_an_own_file_is_chosen_and_stays_out_of_the_link(handlers, tmp_path):
     chosen = update["value"]
     assert chosen[0] == "world/mood" and chosen[1].endswith("even_numbers.jsonl") and json.loads(feed)["kind"] == ""
     values = handlers.controls.fill(RunConfig(tasks=chosen))
-    link, _ = handlers.link(visit(), *values)
+    link, _ = handlers.link(visit(), [], *values)
     assert RunConfig.from_url(link.removeprefix("?c=")).tasks == {"world/mood": 1.0}
     stranger = gr.Request(session_hash="stranger")
     feed, *_ = handlers.start(stranger, *values)

@@ -188,7 +188,7 @@ def test_main_thread_time_of_two_hundred_frames(visit):
     message = page.evaluate("JSON.stringify({ ...MoSLD.shipped, k: 'run', run: 9, replay: false, frames: [] })")
     packed = page.evaluate("MoSLD.shipped.frames")
     session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # time on a core, whoever else uses the machine
 
     def busy() -> float:
         return {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}["TaskDuration"]
@@ -201,4 +201,4 @@ def test_main_thread_time_of_two_hundred_frames(visit):
         page.wait_for_timeout(15)
     spent = busy() - began
     print(f"main thread: {spent:.2f} s for 200 frames")
-    assert spent < 6  # three times the bar: the machine of a test is shared
+    assert spent < 2

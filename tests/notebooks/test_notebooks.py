@@ -1,0 +1,50 @@
+"""The companion notebooks: each runs from its script, in few steps; each .ipynb is executed, small, and has its script's cells."""
+
+import importlib.util
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+spec = importlib.util.spec_from_file_location("refresh", FOLDER / "refresh.py")
+refresh = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(refresh)
+
+scripts = pytest.mark.parametrize("script", refresh.SCRIPTS, ids=lambda p: p.stem)
+
+
+def test_there_are_seven():
+    assert [s.stem[:2] for s in refresh.SCRIPTS] == ["01", "02", "03", "04", "05", "06", "07"]
+
+
+@scripts
+def test_runs_from_the_script(script, tmp_path):
+    notebook = refresh.execute(refresh.read(script), fast=True, folder=tmp_path)
+    errors = [o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.get("name") == "stderr"]
+    assert not errors, "what a notebook prints to stderr would be committed with it"
+
+
+@scripts
+def test_committed_notebook_is_the_script_executed(script):
+    committed = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
+    own = refresh.read(script)
+    assert [(c.cell_type, c.source) for c in committed.cells] == [(c.cell_type, c.source) for c in own.cells], (
+        "the .ipynb is not of this script: python notebooks/refresh.py"
+    )
+    assert committed.metadata["jupytext"]["formats"] == refresh.PAIRING
+    code = [c for c in committed.cells if c.cell_type == "code"]
+    assert [c.execution_count for c in code] == list(range(1, len(code) + 1))
+    outputs = [o for c in code for o in c.outputs]
+    assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
+    assert any("image/png" in o.get("data", {}) for o in outputs)
+    assert script.with_suffix(".ipynb").stat().st_size <= 600_000
+
+
+@scripts
+def test_frame_of_a_notebook(script):
+    cells = refresh.read(script).cells
+    assert cells[0].source.startswith(f"# {int(script.stem[:2])} · ")
+    assert "**You will see**" in cells[0].source and "**You need**" in cells[0].source
+    assert "## Questions to try" in cells[-2].source and "## What was shown" in cells[-2].source
+    assert cells[-1].source.count("assert ") >= 3
