@@ -172,7 +172,7 @@ class RunConfig(AdapterConfig):
     """A whole run: tasks and weights, backbone, adapter, optimiser, steps, batch, seed, arms."""
 
     tasks: Annotated[dict[str, float], BeforeValidator(read_tasks)] = setting(
-        {"world/mood": 1.0, "world/place": 1.0, "world/tense": 1.0},
+        {f"world/{name}": 1.0 for name in ("mood", "meant", "place", "tense", "actor", "kind")},
         "Tasks of the mixture, with weights as in name:2; a .jsonl or .csv file is a task of your own.",
         "tasks",
         "t",
@@ -181,7 +181,7 @@ class RunConfig(AdapterConfig):
     held_out: Annotated[tuple[str, ...], BeforeValidator(read_names)] = setting(
         (), "Tasks that are scored but never trained on (out of domain).", "tasks", "ho"
     )
-    backbone: str = setting("minilm", f"Frozen model: {', '.join(BACKBONES)}, or the hub id of an encoder or a causal language model.", "model", "bb")
+    backbone: str = setting("nano", f"Frozen model: {', '.join(BACKBONES)}, or the hub id of an encoder or a causal language model.", "model", "bb")
     layers: int = setting(0, "Keep only the first layers of the backbone; 0 keeps all.", "model", "ly", ge=0, le=200)
     max_tokens: int = setting(64, "Longer texts are cut to this many tokens.", "model", "mt", ge=8, le=512)
     temperature: float = setting(

@@ -34,9 +34,10 @@ FAST = os.environ.get("MOSLD_FAST") == "1"  # the tests' mode: too few steps to 
 config = RunConfig(
     tasks="world/mood,world/meant,world/opposite,world/place,world/indoors,world/time",
     arms="balance=0,0.01,0.3",
-    steps=16 if FAST else 240,
+    steps=8 if FAST else 200,
     layers=2 if FAST else 0,
-    eval_rows=10 if FAST else 200,
+    eval_rows=10 if FAST else 100,
+    eval_every=50,
     batch=24,
     seed=0,
 )

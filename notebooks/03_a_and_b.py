@@ -40,8 +40,8 @@ from mosld.studies.statistics import paired_interval
 from mosld.training.frame import IMBALANCE
 
 FAST = os.environ.get("MOSLD_FAST") == "1"  # the tests' mode: too few steps and seeds to learn from
-SEEDS = range(2 if FAST else 5)
-SGD_RATE = 3.0  # SGD does not divide by the gradient's size, so its rate has to be far larger than AdamW's 0.003
+SEEDS = range(2 if FAST else 4)
+SGD_RATE = 0.3  # SGD does not divide by the gradient's size, so its rate has to be far larger than AdamW's 0.003
 
 arms = (
     {"optimiser": "adamw", "dropout": 0.0},
@@ -51,11 +51,11 @@ arms = (
 )
 config = RunConfig(
     arms=arms,
-    steps=10 if FAST else 120,
+    steps=6 if FAST else 100,
     layers=2 if FAST else 0,
-    eval_rows=10 if FAST else 200,
+    eval_rows=10 if FAST else 100,
     eval_every=1000,
-    probe_every=5,
+    probe_every=2 if FAST else 5,
 )
 folder = Path(tempfile.mkdtemp())  # name a folder of your own and finished runs are kept
 runs = {f"seed{seed}": config.replace(seed=seed) for seed in SEEDS}

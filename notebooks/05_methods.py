@@ -41,9 +41,9 @@ TASKS = ("world/mood", "world/place", "world/tense", "world/kind")
 base = RunConfig(
     tasks=dict.fromkeys(TASKS, 1.0),
     arms="",
-    steps=2 if FAST else 100,
+    steps=2 if FAST else 60,
     layers=2 if FAST else 0,
-    eval_rows=10 if FAST else 200,
+    eval_rows=10 if FAST else 100,
     eval_every=1000,
     probe_every=1000,
 )

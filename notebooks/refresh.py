@@ -47,8 +47,13 @@ def read(script: Path) -> nbformat.NotebookNode:
 def execute(notebook: nbformat.NotebookNode, fast: bool = False, folder: Path = FOLDER) -> nbformat.NotebookNode:
     """The notebook with the output of its cells, run in `folder`. Raises nbclient's CellExecutionError."""
     paths = [str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    quiet = "ignore:IProgress not found"  # tqdm's wish for a package that nothing here needs
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": quiet, "MOSLD_FAST": "1" if fast else "0"}
+    env = {
+        "OMP_NUM_THREADS": "1",  # small tensors gain little from two threads, and lose much where they share their cores with others
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's wish for a package that nothing here needs
+        "MOSLD_FAST": "1" if fast else "0",
+    }
     client = NotebookClient(notebook, timeout=900, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}})
     metadata = notebook.metadata.copy()
     client.execute(env=env)

@@ -170,7 +170,7 @@ def held_out(progress: fetch.Progress | None = None) -> set[str]:
             continue
         labels = task.info.kind == "labels"
         for e in (*task.validation, *task.test):
-            bare = e.question.partition(": ")[2]
+            bare = re.split(r"[:?] ", e.question, maxsplit=1)[-1]
             out.update(map(normalised, (e.question, bare)))
             long = [*sentences(bare), *sentences(bare.replace(" Clause: ", ". ")), *re.split(r"(?<=\?) ", bare), *(() if labels else e.options)]
             out.update(n for n in map(normalised, long) if len(n.split()) >= LONG)

@@ -307,7 +307,7 @@ def watch(folder: Path, weights: Path, device: torch.device | str = "cpu") -> di
         out["divergence"][name] = (p.exp() * (p - q)).sum(1).mean().item()
     mean = {key: sum(values.values()) / len(rows) for key, values in out.items()}
     margin = {key: mean[key] - mean["chance"] for key in ("teacher", "student")}
-    return {**out, "mean": {**margin, "kept": margin["student"] / margin["teacher"], "divergence": mean["divergence"]}}
+    return {**out, "mean": {**margin, "kept": margin["student"] / (margin["teacher"] or math.nan), "divergence": mean["divergence"]}}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -19,14 +19,19 @@ from torch import Tensor
 from mosld.backbones.base import Batch
 from mosld.merging.entropy import mean_entropy
 from mosld.merging.model import MergedModel, gradients
-from mosld.merging.vectors import TaskVector, dot, weighted
+from mosld.merging.vectors import TaskVector, dot, stack, weighted
+
+
+def merge(vectors: Sequence[TaskVector], lams: Tensor) -> TaskVector:
+    """sum_t lambda_t^l tau_t^l of every linear, factored where the task vectors are; `lams` [L, T], or [1, T] for the same in all linears."""
+    rows = lams.expand(len(vectors[0]), -1).tolist()
+    return {name: stack([v[name] for v in vectors], row) for name, row in zip(vectors[0], rows, strict=True)}
 
 
 def merged(vectors: Sequence[TaskVector], lams: Tensor) -> dict[str, Tensor]:
-    """sum_t lambda_t^l tau_t^l of every linear, dense; `lams` [L, T], or [1, T] for the same coefficients in all."""
-    names = list(vectors[0])
-    rows = lams.expand(len(names), -1).tolist()
-    return {name: weighted([v[name] for v in vectors], row) for name, row in zip(names, rows, strict=True)}
+    """The same as one dense matrix a linear."""
+    rows = lams.expand(len(vectors[0]), -1).tolist()
+    return {name: weighted([v[name] for v in vectors], row) for name, row in zip(vectors[0], rows, strict=True)}
 
 
 def coefficient_gradient(gradient: dict[str, Tensor], vectors: Sequence[TaskVector]) -> Tensor:

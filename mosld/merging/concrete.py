@@ -6,7 +6,7 @@ One logit x a weight, from 0; mean(m) is taken linear by linear (as in the autho
 x is learned by Adam on the entropy of the merged model's answers on unlabelled questions.
 - On Task Arithmetic: lambda stays 0.3.
 - On AdaMerging: each step takes a fresh mask, one gradient step on lambda from its start (inner), then the step on x at that lambda
-  (outer, first order). Afterwards a mask is drawn, frozen, and AdaMerging runs on the masked task vectors.
+  (outer, first order; the size of the inner step is unverified). Afterwards a mask is drawn, frozen, and AdaMerging runs on the masked task vectors.
 The mask that is used in the end is one more seeded draw. Density is the mean of sigmoid(x), the probability that an entry is kept.
 
 Shapes: every linear [d_out, d_in]; T tasks, L linears, lams [L, T].

@@ -64,7 +64,7 @@ def _adamerging(name: str, bench: Bench, config: MergeConfig, say: Progress) -> 
     vectors = ties.agreeing(bench.vectors, config.ties_keep) if name.endswith("++") else bench.vectors
     merge = Merge(name, {})
     lams = _coefficients(merge, bench, vectors, config, "layer" in name, say)
-    merge.updates, merge.learned = adamerging.merged(vectors, lams), lams.numel()
+    merge.updates, merge.learned = adamerging.merge(vectors, lams), lams.numel()
     return merge
 
 
@@ -122,7 +122,7 @@ def _concrete(name: str, bench: Bench, config: MergeConfig, say: Progress) -> Me
     if name == "concrete-adamerging":
         vectors = concrete.masked_vectors(bench.vectors, mask)
         lams = _coefficients(merge, bench, vectors, config, True, say)
-        merge.updates, merge.learned = adamerging.merged(vectors, lams), merge.learned + lams.numel()
+        merge.updates, merge.learned = adamerging.merge(vectors, lams), merge.learned + lams.numel()
     else:
         lams = torch.full((1, len(bench.vectors)), config.lam)
         merge.updates = concrete.times(adamerging.merged(bench.vectors, lams), mask)

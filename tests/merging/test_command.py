@@ -50,7 +50,7 @@ def test_the_table_has_every_model(merged):
     adapter = 2 * 2 * (384 + 384)
     assert int(one["trained"]) == int(table["Task Arithmetic"]["trained"]) == int(table["Task Arithmetic"]["stored"]) == 2 * adapter
     assert int(table["TIES"]["stored"]) == 2 * 384 * 384
-    assert int(table["AdaMerging, layer-wise"]["trained"]) == 2 * adapter + 4
+    assert int(table["AdaMerging, layer-wise"]["trained"]) == 2 * adapter + 4 and int(table["AdaMerging, layer-wise"]["stored"]) == 2 * adapter
     assert int(table["Concrete Task Arithmetic"]["trained"]) == 2 * adapter + 2 * 384 * 384
     for row in table.values():
         assert float(row["mean"]) == pytest.approx((float(row["world/mood"]) + float(row["world/place"])) / 2)

@@ -6,7 +6,7 @@ from merging_helpers import adapters
 
 from mosld.adapters import attach
 from mosld.config import AdapterConfig, ConfigError
-from mosld.merging import task_arithmetic
+from mosld.merging import adamerging, task_arithmetic
 from mosld.merging.vectors import Factors, dense, dot, entries, rms, size, stack, task_vector, weighted
 
 
@@ -44,6 +44,16 @@ def test_task_arithmetic_of_two_parameters_by_hand():
     one, two = {"w": torch.tensor([[1.0, -2.0]])}, {"w": torch.tensor([[3.0, 4.0]])}
     # 0.5 * (1, -2) + 0.25 * (3, 4)
     assert task_arithmetic.merge([one, two], [0.5, 0.25])["w"].tolist() == [[1.25, 0.0]]
+
+
+def test_coefficients_a_linear_merge_alike_in_factors_and_dense(updates):
+    vectors = [{"a": updates[0], "b": updates[1]}, {"a": updates[2], "b": updates[0]}]
+    lams = torch.tensor([[0.1, 0.2], [0.3, 0.4]]).double()
+    factored, full = adamerging.merge(vectors, lams), adamerging.merged(vectors, lams)
+    assert factored["a"].up.shape == (5, 4)
+    for name, expected in (("a", 0.1 * dense(updates[0]) + 0.2 * dense(updates[2])), ("b", 0.3 * dense(updates[1]) + 0.4 * dense(updates[0]))):
+        torch.testing.assert_close(dense(factored[name]), expected)
+        torch.testing.assert_close(full[name], expected)
 
 
 def test_a_task_vector_is_what_merge_adds(backbone):
