@@ -31,11 +31,12 @@ def _bert(layers: int, d: int, ffn: int, weights: int) -> ModelShape:
     return ModelShape(layers, {**{n: (d, d) for n in "qkvo"}, "up": (d, ffn), "down": (ffn, d)}, weights)
 
 
-# Sizes from the models' published configuration files; weights as their authors count them.
+# Sizes from the models' published configuration files, weights as their authors count them; of nano, what its shipped file holds.
 SHAPES: dict[str, ModelShape] = {
     "llama2-7b": _llama(32, 4096, 11008, 4096, 6_738_415_616),
     "llama2-13b": _llama(40, 5120, 13824, 5120, 13_015_864_320),
     "smollm2": _llama(30, 576, 1536, 192, 134_515_008),
+    "nano": _bert(4, 128, 512, 4_393_984),
     "minilm": _bert(6, 384, 1536, 22_713_216),
 }
 

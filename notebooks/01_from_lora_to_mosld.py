@@ -93,7 +93,9 @@ mola_agrees = torch.allclose(by_hand, layer(x), atol=1e-5)
 # (`mosld/adapters/kernel.py`). The gate of these five tokens, a row each:
 
 # %%
-figures.heat(layer.last.gate.T, [f"token {n}" for n in range(N)], [f"{e}" for e in range(E)], "Gate", xlabel="expert")
+figures.heat(
+    layer.last.gate.T, [f"token {n}" for n in range(N)], [f"{e}" for e in range(E)], "Gate", xlabel="expert"
+)
 
 # %% [markdown]
 # ## Sharing A
@@ -137,7 +139,13 @@ print("Largest difference from mosld:", (by_hand - y).abs().max().item())
 print(f"Entries of A dropped: {(mask == 0).sum().item()} of {mask.numel()}, p is {p}")
 mosld_agrees = torch.allclose(by_hand, y, atol=1e-5)
 
-figures.heat(mask, [f"row {i}" for i in range(r)], [f"{j}" for j in range(d_in)], "The mask on A in this step", digits=1)
+figures.heat(
+    mask,
+    [f"row {i}" for i in range(r)],
+    [f"{j}" for j in range(d_in)],
+    "The mask on A in this step",
+    digits=1,
+)
 
 # %% [markdown]
 # The kernel's backward pass is written out by hand as well. Here are its gradients beside those that autograd finds through our loops:
@@ -162,8 +170,14 @@ gradients_agree = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(slow, quic
 # %%
 llama = SHAPES["llama2-7b"]
 settings = {"rank": 8, "experts": "2-4-6-8", "targets": ("q", "v")}
-counts = {m: count(AdapterConfig(method=m, **settings), llama) for m in ("lora", "hydralora", "mosld", "mola")}
-figures.bars({AdapterConfig(method=m).label: n for m, n in counts.items()}, "Trainable parameters on LLaMA2-7B", "parameters")
+counts = {
+    m: count(AdapterConfig(method=m, **settings), llama) for m in ("lora", "hydralora", "mosld", "mola")
+}
+figures.bars(
+    {AdapterConfig(method=m).label: n for m, n in counts.items()},
+    "Trainable parameters on LLaMA2-7B",
+    "parameters",
+)
 
 # %% [markdown]
 # ## In a real model
@@ -182,8 +196,12 @@ with torch.no_grad():
 
 first, routing = next(iter(handle.routing().items()))
 tokens = backbone.tokenizer.convert_ids_to_tokens(words.input_ids[0])
-print(f"{handle.count():,} trainable parameters in {len(handle.adapters)} linears of {backbone.name}; this is {first}")
-figures.heat(routing.gate.T, tokens, [str(e) for e in range(E)], "Gate by token, before training", xlabel="expert")
+print(
+    f"{handle.count():,} trainable parameters in {len(handle.adapters)} linears of {backbone.name}; this is {first}"
+)
+figures.heat(
+    routing.gate.T, tokens, [str(e) for e in range(E)], "Gate by token, before training", xlabel="expert"
+)
 
 # %% [markdown]
 # `handle.detach()` takes the adapters out again and gives back the exact base model.

@@ -19,6 +19,7 @@
 # differ in one number: the coefficient of the load-balance loss.
 
 # %%
+import math
 import os
 
 import pandas as pd
@@ -61,14 +62,20 @@ figures.router(log)
 # %%
 late = log.routing()
 late = late[late.step > 0.75 * late.step.max()]  # the last quarter of the run: single batches are noisy
-ends = late.groupby("arm", sort=False)[["balance", "effective", "idle", "token_entropy", "information"]].mean()
+ends = late.groupby("arm", sort=False)[
+    ["balance", "effective", "idle", "token_entropy", "information"]
+].mean()
 ends.round(3)
 
 # %%
 most_idle = late.groupby(["arm", "linear"], sort=False).idle.mean().groupby("arm", sort=False).max()
 lines = [
     f"- **{arm}**: {row.effective:.2f} of {config.experts} experts in use on average; "
-    + ("no linear has an idle expert." if most_idle[arm] < 0.5 else f"in the worst linear {most_idle[arm]:.1f} experts are idle.")
+    + (
+        "no linear has an idle expert."
+        if most_idle[arm] < 0.5
+        else f"in the worst linear {most_idle[arm]:.1f} experts are idle."
+    )
     for arm, row in ends.iterrows()
 ]
 Markdown("What this run says about collapse:\n\n" + "\n".join(lines))
@@ -85,9 +92,9 @@ figures.gates(log, arm=1)
 # %% [markdown]
 # ## Does routing follow what the tasks have in common?
 #
-# On the left of the next two pictures the *true overlap* of the tasks, from the grammar: how far one answer gives away the other, negative where two
-# tasks want different answers for the same text and options. Then the *likeness of routing*: one minus half the summed difference of two tasks' mean
-# gates, averaged over linears, so that 1 means the same gates.
+# The next picture is the *true overlap* of the tasks, from the grammar: how far one answer gives away the other, negative where two tasks want
+# different answers for the same text and options. The picture after it is the *likeness of routing*: one minus half the summed difference of two
+# tasks' mean gates, averaged over linears, so that 1 means the same gates.
 
 # %%
 names, matrix = world.overlap()
@@ -101,7 +108,9 @@ def likeness(gates):
     """1 - total variation of the mean gates of each pair of tasks, mean over linears: a table of tasks by tasks."""
     means = gates.groupby(["task", "linear", "expert"]).gate.mean().unstack("task")[log.tasks]
     linears = means.index.get_level_values("linear").nunique()
-    return pd.DataFrame({a: {b: 1 - (means[a] - means[b]).abs().sum() / 2 / linears for b in log.tasks} for a in log.tasks})
+    return pd.DataFrame(
+        {a: {b: 1 - (means[a] - means[b]).abs().sum() / 2 / linears for b in log.tasks} for a in log.tasks}
+    )
 
 
 gates = log.gates()
@@ -134,12 +143,21 @@ figures.scatter(
     "likeness of routing after training",
 )
 
+
 # %%
-direction = "more" if rank.trained > rank.untrained else "less"
+def strength(correlation):
+    size = abs(correlation)
+    word = "next to no" if size < 0.2 else "a weak" if size < 0.4 else "a clear"
+    return f"{word} {'positive' if correlation > 0 else 'negative'} relation ({correlation:+.2f})"
+
+
+bits, most = ends.information[log.arms[1]], math.log2(int(config.experts))
 Markdown(
-    f"Rank correlation of overlap and likeness of routing: **{rank.untrained:+.2f}** at the first step, **{rank.trained:+.2f}** after training: in "
-    f"this run routing follows the overlap {direction} than it did untrained. Likeness itself goes from {points.untrained.mean():.2f} to "
-    f"{points.trained.mean():.2f} on average."
+    f"- Overlap and likeness of routing have {strength(rank.untrained)} at the first step "
+    f"and {strength(rank.trained)} after training.\n"
+    f"- Likeness is {points.untrained.mean():.2f} on average at the first step and {points.trained.mean():.2f} "
+    f"after training; the least alike pair has {points.trained.min():.2f}.\n"
+    f"- A choice of expert tells {bits:.3f} bits of the task, of at most {most:.0f}."
 )
 
 # %% [markdown]

@@ -41,7 +41,9 @@ from mosld.training.frame import IMBALANCE
 
 FAST = os.environ.get("MOSLD_FAST") == "1"  # the tests' mode: too few steps and seeds to learn from
 SEEDS = range(2 if FAST else 4)
-SGD_RATE = 0.3  # SGD does not divide by the gradient's size, so its rate has to be far larger than AdamW's 0.003
+SGD_RATE = (
+    0.3  # SGD does not divide by the gradient's size, so its rate has to be far larger than AdamW's 0.003
+)
 
 arms = (
     {"optimiser": "adamw", "dropout": 0.0},
@@ -50,6 +52,7 @@ arms = (
     {"optimiser": "sgd", "lr": SGD_RATE, "dropout": 0.1},
 )
 config = RunConfig(
+    tasks="world/mood,world/place,world/tense",
     arms=arms,
     steps=6 if FAST else 100,
     layers=2 if FAST else 0,
@@ -132,19 +135,36 @@ Markdown("Without dropout:\n\n" + "\n".join(lines))
 # %%
 change = pd.DataFrame(
     [
-        {"seed": seed, "optimiser": o, "definition": d, "change": wide[dropped[o], d][seed] - wide[plain[o], d][seed]}
+        {
+            "seed": seed,
+            "optimiser": o,
+            "definition": d,
+            "change": wide[dropped[o], d][seed] - wide[plain[o], d][seed],
+        }
         for seed in wide.index
         for o in plain
         for d in IMBALANCE
     ]
 )
-figures.dots(change, "change", "definition", "optimiser", "Dropout 0.1 minus no dropout", "change of log2 (A / mean of B)", zero=0)
+figures.dots(
+    change,
+    "change",
+    "definition",
+    "optimiser",
+    "Dropout 0.1 minus no dropout",
+    "change of log2 (A / mean of B)",
+    zero=0,
+)
 
 # %%
 lines = ["| definition | AdamW | SGD |", "|---|---|---|"]
 for d in IMBALANCE:
     cells = [
-        verdict(list(change[(change.definition == d) & (change.optimiser == o)].change), "dropout moves it towards A", "dropout moves it towards B")
+        verdict(
+            list(change[(change.definition == d) & (change.optimiser == o)].change),
+            "dropout moves it towards A",
+            "dropout moves it towards B",
+        )
         for o in plain
     ]
     lines.append(f"| {d} | {cells[0]} | {cells[1]} |")
@@ -176,6 +196,8 @@ for name, p in zip(logs[0].arms, (0.0, 0.1, 0.0, 0.1), strict=True):
     expected = math.log2(4 / 2 * (1 - p))
     assert (updates[updates.arm == name].log2_ratio - expected).abs().max() < 1e-3
 assert counts.abs().max() < 1e-6
-sgd = table[(table.arm == plain["SGD"]) & (table.step > 1)].pivot_table(index=["seed", "step", "linear"], columns="definition", values="log2_ratio")
+sgd = table[(table.arm == plain["SGD"]) & (table.step > 1)].pivot_table(
+    index=["seed", "step", "linear"], columns="definition", values="log2_ratio"
+)
 assert (sgd["gradient"] - sgd["step"]).abs().max() < 0.01
 assert len(logs) == len(SEEDS) and all(log.frames[-1].event == "end" for log in logs)

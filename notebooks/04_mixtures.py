@@ -36,7 +36,10 @@ from mosld.studies.statistics import paired_interval
 FAST = os.environ.get("MOSLD_FAST") == "1"  # the tests' mode: too few steps and seeds to learn from
 SEEDS = range(1 if FAST else 3)
 TASKS = ("world/mood", "world/place", "world/tense", "world/kind")
-HELD_OUT = ("world/opposite", "world/indoors")  # one wants other answers to mood's texts, one has to do with place
+HELD_OUT = (
+    "world/opposite",
+    "world/indoors",
+)  # one wants other answers to mood's texts, one has to do with place
 ALONE = 6  # questions a step from each task
 
 base = RunConfig(
@@ -48,7 +51,9 @@ base = RunConfig(
     probe_every=1000,
 )
 mixture = base.replace(tasks=dict.fromkeys(TASKS, 1.0), held_out=HELD_OUT, batch=ALONE * len(TASKS))
-leaning = mixture.replace(tasks={TASKS[0]: 5.0, **dict.fromkeys(TASKS[1:], 1.0)})  # five of eight questions are of the first task
+leaning = mixture.replace(
+    tasks={TASKS[0]: 5.0, **dict.fromkeys(TASKS[1:], 1.0)}
+)  # five of eight questions are of the first task
 
 runs = {}
 for seed in SEEDS:
@@ -80,7 +85,9 @@ together, alone, leaned = ends("mixture"), ends("alone"), ends("leaning")
 first = logs["mixture-0"]
 for name, count in zip(names.values(), first.parameters, strict=True):
     print(f"{name}: {count:,} trainable parameters")
-figures.dots(together, "accuracy", "task", "arm", "After the mixture", "accuracy on test rows", marks=first.chance)
+figures.dots(
+    together, "accuracy", "task", "arm", "After the mixture", "accuracy on test rows", marks=first.chance
+)
 
 # %% [markdown]
 # ## Together minus alone
@@ -107,7 +114,9 @@ def say(table, what):
     for arm, part in table.groupby("arm", sort=False):
         values = list(part.groupby("seed").difference.mean())
         mean, low, high = paired_interval(values, [0.0] * len(values))
-        word = "gains from" if low > 0 else "loses from" if high < 0 else "is not resolved to gain or lose from"
+        word = (
+            "gains from" if low > 0 else "loses from" if high < 0 else "is not resolved to gain or lose from"
+        )
         out.append(f"- **{arm}** {word} {what}: {mean:+.3f} [{low:+.3f}, {high:+.3f}]")
     return "\n".join(out)
 
@@ -121,10 +130,20 @@ Markdown(f"Mean over {len(TASKS)} tasks, 95 % interval over {len(SEEDS)} seeds:\
 # picked by the likeness of texts, without a trained head.
 
 # %%
-untrained = pd.DataFrame([{"seed": s, "task": t, "accuracy": logs[f"mixture-{s}"].untrained[t]} for s in SEEDS for t in HELD_OUT])
+untrained = pd.DataFrame(
+    [{"seed": s, "task": t, "accuracy": logs[f"mixture-{s}"].untrained[t]} for s in SEEDS for t in HELD_OUT]
+)
 untrained = pd.concat([untrained.assign(arm=arm) for arm in names.values()])
 moved = difference(together[together.task.isin(HELD_OUT)], untrained)
-figures.dots(moved, "difference", "task", "arm", "Held-out tasks: trained on the mixture minus untrained", "accuracy", zero=0)
+figures.dots(
+    moved,
+    "difference",
+    "task",
+    "arm",
+    "Held-out tasks: trained on the mixture minus untrained",
+    "accuracy",
+    zero=0,
+)
 
 # %%
 Markdown("\n\n".join(f"{task}:\n\n{say(moved[moved.task == task], 'the mixture')}" for task in HELD_OUT))
@@ -138,11 +157,21 @@ Markdown("\n\n".join(f"{task}:\n\n{say(moved[moved.task == task], 'the mixture')
 # %%
 shift = difference(leaned, together)
 shift = shift[shift.task.isin(TASKS)]
-figures.dots(shift, "difference", "task", "arm", f"Mixture leaning to {TASKS[0]} minus equal mixture", "accuracy", zero=0)
+figures.dots(
+    shift,
+    "difference",
+    "task",
+    "arm",
+    f"Mixture leaning to {TASKS[0]} minus equal mixture",
+    "accuracy",
+    zero=0,
+)
 
 # %%
 favoured, others = shift[shift.task == TASKS[0]], shift[shift.task != TASKS[0]]
-Markdown(f"{TASKS[0]}, which is favoured:\n\n{say(favoured, 'the weights')}\n\nThe others:\n\n{say(others, 'the weights')}")
+Markdown(
+    f"{TASKS[0]}, which is favoured:\n\n{say(favoured, 'the weights')}\n\nThe others:\n\n{say(others, 'the weights')}"
+)
 
 # %% [markdown]
 # ## Questions to try

@@ -58,7 +58,9 @@ base = RunConfig(
 # %%
 backbone = backbones.load(base.backbone, base.layers)
 d, inner = backbone.d_model, backbone.model.config.intermediate_size
-shape = ModelShape(backbone.n_layers, {"q": (d, d), "v": (d, d), "up": (d, inner), "down": (inner, d)}, weights=0)
+shape = ModelShape(
+    backbone.n_layers, {"q": (d, d), "v": (d, d), "up": (d, inner), "down": (inner, d)}, weights=0
+)
 
 
 def parameters(**settings):
@@ -74,7 +76,13 @@ for method in METHODS:
     targets = ("up", "down") if method == "mixlora" else ("q", "v")
     sizes = {rank: parameters(method=method, rank=rank, targets=targets) for rank in range(1, 65)}
     rank = min(sizes, key=lambda r: abs(sizes[r] - budget))
-    chosen[method] = {"method": method, "rank": rank, "alpha": 2.0 * rank, "targets": targets, "parameters": sizes[rank]}
+    chosen[method] = {
+        "method": method,
+        "rank": rank,
+        "alpha": 2.0 * rank,
+        "targets": targets,
+        "parameters": sizes[rank],
+    }
 
 table = pd.DataFrame(chosen.values()).assign(label=[METHODS[m].label for m in chosen])
 table["of the budget"] = (table.parameters / budget).round(2)
@@ -95,12 +103,22 @@ rows = []
 for method in chosen:
     for seed in SEEDS:
         accuracy = logs[f"{method}-{seed}"].frames[-1].arms[0].accuracy
-        rows += [{"method": METHODS[method].label, "seed": seed, "task": task, "accuracy": value} for task, value in accuracy.items()]
+        rows += [
+            {"method": METHODS[method].label, "seed": seed, "task": task, "accuracy": value}
+            for task, value in accuracy.items()
+        ]
 results = pd.DataFrame(rows)
 means = results.groupby(["method", "seed"], sort=False).accuracy.mean().reset_index()
 first = next(iter(logs.values()))
 untrained = sum(first.untrained.values()) / len(TASKS)
-figures.dots(means, "accuracy", "method", title="Mean accuracy at equal parameters", xlabel="accuracy on test rows (line: untrained)", zero=untrained)
+figures.dots(
+    means,
+    "accuracy",
+    "method",
+    title="Mean accuracy at equal parameters",
+    xlabel="accuracy on test rows (line: untrained)",
+    zero=untrained,
+)
 
 # %% [markdown]
 # By task:
@@ -116,14 +134,22 @@ figures.heat(grid, list(grid.index), [t[6:] for t in grid.columns], "Mean accura
 # %%
 wide = means.pivot(index="seed", columns="method", values="accuracy")
 rest = [m for m in wide if m != "MoSLD"]
-against = pd.concat([(wide[m] - wide["MoSLD"]).rename("difference").reset_index().assign(method=m) for m in means.method.unique() if m != "MoSLD"])
+against = pd.concat(
+    [
+        (wide[m] - wide["MoSLD"]).rename("difference").reset_index().assign(method=m)
+        for m in means.method.unique()
+        if m != "MoSLD"
+    ]
+)
 figures.dots(against, "difference", "method", title="Minus MoSLD, same seeds", xlabel="accuracy", zero=0)
 
 # %%
 groups = {"better than MoSLD": [], "worse than MoSLD": [], "not resolved": []}
 for m in rest:
     mean, low, high = paired_interval(list(wide[m]), list(wide["MoSLD"]))
-    groups["better than MoSLD" if low > 0 else "worse than MoSLD" if high < 0 else "not resolved"].append(f"{m} ({mean:+.3f})")
+    groups["better than MoSLD" if low > 0 else "worse than MoSLD" if high < 0 else "not resolved"].append(
+        f"{m} ({mean:+.3f})"
+    )
 Markdown("\n".join(f"- {name}: {', '.join(members) or 'none'}" for name, members in groups.items()))
 
 # %% [markdown]
@@ -134,7 +160,9 @@ Markdown("\n".join(f"- {name}: {', '.join(members) or 'none'}" for name, members
 
 # %%
 times = {METHODS[m].label: sum(step_ms(logs[f"{m}-{seed}"]) for seed in SEEDS) / len(SEEDS) for m in chosen}
-figures.bars(dict(sorted(times.items(), key=lambda item: item[1])), "A training step", "milliseconds", "{:.0f}")
+figures.bars(
+    dict(sorted(times.items(), key=lambda item: item[1])), "A training step", "milliseconds", "{:.0f}"
+)
 
 # %% [markdown]
 # ## Questions to try

@@ -51,7 +51,9 @@ base = RunConfig(
     eval_every=1000,
     probe_every=1000,
 )
-mixture = base.replace(tasks=dict.fromkeys(TASKS, 1.0), steps=STEPS * len(TASKS))  # as many questions of each task
+mixture = base.replace(
+    tasks=dict.fromkeys(TASKS, 1.0), steps=STEPS * len(TASKS)
+)  # as many questions of each task
 
 runs = {}
 for seed in SEEDS:
@@ -77,13 +79,21 @@ rows = []
 for seed, bench in benches.items():
     for lam in LAMBDAS:
         accuracy = bench.accuracy(task_arithmetic.merge(bench.vectors, [lam] * len(TASKS)), part="validation")
-        rows += [{"seed": seed, "lambda": lam, "task": task, "accuracy": value} for task, value in accuracy.items()]
+        rows += [
+            {"seed": seed, "lambda": lam, "task": task, "accuracy": value} for task, value in accuracy.items()
+        ]
 sweep = pd.DataFrame(rows)
 mean_by_lambda = sweep.groupby("lambda").accuracy.mean()
 best = float(mean_by_lambda.idxmax())
 print(f"best coefficient on validation rows: {best} with {mean_by_lambda.max():.3f}")
 figures.curves(
-    sweep, "lambda", "accuracy", "task", "Task Arithmetic", "coefficient of every task vector", "accuracy on validation rows (bands: 95 % over seeds)"
+    sweep,
+    "lambda",
+    "accuracy",
+    "task",
+    "Task Arithmetic",
+    "coefficient of every task vector",
+    "accuracy on validation rows (bands: 95 % over seeds)",
 )
 
 # %% [markdown]
@@ -93,7 +103,9 @@ figures.curves(
 # method looks at besides the task vectors.
 
 # %%
-merging = MergeConfig(merge_batch=8, ada_steps=2 if FAST else 25, ada_lr=0.02, concrete_steps=2 if FAST else 25, concrete_lr=0.2)
+merging = MergeConfig(
+    merge_batch=8, ada_steps=2 if FAST else 25, ada_lr=0.02, concrete_steps=2 if FAST else 25, concrete_lr=0.2
+)
 METHODS = ("task-arithmetic", "ties", "adamerging-layer", "concrete-arithmetic")
 
 tell = figures.progress()
@@ -102,18 +114,26 @@ for seed, bench in benches.items():
     ways = {"one adapter a task": {t: logs[f"{seed}/{t[6:]}"].frames[-1].arms[0].accuracy[t] for t in TASKS}}
     ways["LoRA on the mixture"] = logs[f"mixture/lora-{seed}"].frames[-1].arms[0].accuracy
     ways["MoSLD on the mixture"] = logs[f"mixture/mosld-{seed}"].frames[-1].arms[0].accuracy
-    ways[f"Task Arithmetic, {best:g}"] = bench.accuracy(task_arithmetic.merge(bench.vectors, [best] * len(TASKS)))
+    ways[f"Task Arithmetic, {best:g}"] = bench.accuracy(
+        task_arithmetic.merge(bench.vectors, [best] * len(TASKS))
+    )
     for method in METHODS:
         merges[method, seed] = run(method, bench, merging, tell)
         ways[f"merged: {MERGES[method].label}"] = bench.accuracy(merges[method, seed].updates)
     ways["untrained"] = bench.accuracy({})
-    rows += [{"seed": seed, "way": way, "task": t, "accuracy": a} for way, values in ways.items() for t, a in values.items()]
+    rows += [
+        {"seed": seed, "way": way, "task": t, "accuracy": a}
+        for way, values in ways.items()
+        for t, a in values.items()
+    ]
 tell("All merges are done", 1)
 results = pd.DataFrame(rows)
 
 # %%
 means = results.groupby(["way", "seed"], sort=False).accuracy.mean().reset_index()
-figures.dots(means, "accuracy", "way", title=f"Mean accuracy on {len(TASKS)} tasks", xlabel="accuracy on test rows")
+figures.dots(
+    means, "accuracy", "way", title=f"Mean accuracy on {len(TASKS)} tasks", xlabel="accuracy on test rows"
+)
 
 # %%
 grid = results.groupby(["way", "task"], sort=False).accuracy.mean().unstack("task")
@@ -147,7 +167,15 @@ figures.curves(by_step, "step", "coefficient", "task", "AdaMerging, layer-wise",
 
 # %%
 table = pd.DataFrame(
-    [{"method": MERGES[m].label, "seen": MERGES[m].sees, "numbers learned": merges[m, 0].learned, "seconds": merges[m, 0].seconds} for m in METHODS]
+    [
+        {
+            "method": MERGES[m].label,
+            "seen": MERGES[m].sees,
+            "numbers learned": merges[m, 0].learned,
+            "seconds": merges[m, 0].seconds,
+        }
+        for m in METHODS
+    ]
 )
 table.round(1)
 

@@ -87,7 +87,10 @@ path = folder / "which_team.jsonl"
 path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 task = tasks.load(str(path))
-print(f"{len(task.train)} rows to train on, {len(task.validation)} to validate, {len(task.test)} to test; chance is {task.chance:.2f}")
+print(
+    f"{len(task.train)} rows to train on, {len(task.validation)} to validate, {len(task.test)} to test;",
+    f"chance is {task.chance:.2f}",
+)
 print(task.train[0])
 
 # %% [markdown]
@@ -116,9 +119,13 @@ print(f"{type(model).__name__}: {trainable:,} trainable parameters beside {total
 # %%
 def collate(examples):
     """Messages, with the names of the teams in the last rows."""
-    texts = [*(e.question for e in examples), *task.train[0].options]
+    texts = [e.question for e in examples] + list(TEAMS)
     batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
-    return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": torch.tensor([e.answer for e in examples])}
+    return {
+        "input_ids": batch.input_ids,
+        "attention_mask": batch.attention_mask,
+        "labels": torch.tensor([e.answer for e in examples]),
+    }
 
 
 class AdapterTrainer(transformers.Trainer):
@@ -150,7 +157,13 @@ trainer.remove_callback(transformers.PrinterCallback)
 trainer.train()
 
 history = pd.DataFrame([h for h in trainer.state.log_history if "loss" in h])
-figures.curves(history.assign(trainer="transformers.Trainer"), "step", "loss", "trainer", "Loss, the balance loss included")
+figures.curves(
+    history.assign(trainer="transformers.Trainer"),
+    "step",
+    "loss",
+    "trainer",
+    "Loss, the balance loss included",
+)
 
 # %% [markdown]
 # ## Score
@@ -168,7 +181,9 @@ def accuracy(model=None):
 
 model.eval()
 before, after = accuracy(), accuracy(model)
-print(f"test rows answered right: {before:.2f} before, {after:.2f} after {STEPS} steps; chance {task.chance:.2f}")
+print(
+    f"test rows answered right: {before:.2f} before, {after:.2f} after {STEPS} steps; chance {task.chance:.2f}"
+)
 
 # %% [markdown]
 # ## Save and load
@@ -196,13 +211,24 @@ print("The loaded model gives the same numbers:", same)
 # A path is a task like any other, so one line trains on it, with probes of the router and, if wanted, further tasks of the lab in the mixture.
 
 # %%
-run = RunConfig(tasks={str(path): 1.0}, arms="method=lora,mosld", steps=STEPS, layers=LAYERS, eval_every=max(STEPS // 4, 1))
+run = RunConfig(
+    tasks={str(path): 1.0},
+    arms="method=lora,mosld",
+    steps=STEPS,
+    layers=LAYERS,
+    eval_every=max(STEPS // 4, 1),
+)
 log = figures.watch(Trainer(run))
 
 # %%
 pd.DataFrame(
     [
-        {"arm": arm, "parameters": n, "untrained": log.untrained[str(path)], "trained": frame.accuracy[str(path)]}
+        {
+            "arm": arm,
+            "parameters": n,
+            "untrained": log.untrained[str(path)],
+            "trained": frame.accuracy[str(path)],
+        }
         for arm, n, frame in zip(log.arms, log.parameters, log.frames[-1].arms, strict=True)
     ]
 ).round(3)
@@ -217,7 +243,13 @@ pd.DataFrame(
 
 # %%
 tiny = {
-    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 99},
+    "bert": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "vocab_size": 99,
+    },
     "llama": {
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -233,7 +265,13 @@ found = []
 for family, sizes in tiny.items():
     other = transformers.AutoModel.from_config(transformers.AutoConfig.for_model(family, **sizes))
     attached = attach(other, AdapterConfig(rank=4))
-    found.append({"family": family, "adapted linears": ", ".join(a.site.name for a in attached.adapters), "parameters": attached.count()})
+    found.append(
+        {
+            "family": family,
+            "adapted linears": ", ".join(a.site.name for a in attached.adapters),
+            "parameters": attached.count(),
+        }
+    )
 pd.set_option("display.max_colwidth", None)
 pd.DataFrame(found).set_index("family")
 

@@ -44,7 +44,9 @@ def read(script: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def execute(notebook: nbformat.NotebookNode, fast: bool = False, folder: Path = FOLDER) -> nbformat.NotebookNode:
+def execute(
+    notebook: nbformat.NotebookNode, fast: bool = False, folder: Path = FOLDER
+) -> nbformat.NotebookNode:
     """The notebook with the output of its cells, run in `folder`. Raises nbclient's CellExecutionError."""
     paths = [str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {
@@ -54,7 +56,13 @@ def execute(notebook: nbformat.NotebookNode, fast: bool = False, folder: Path = 
         "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's wish for a package that nothing here needs
         "MOSLD_FAST": "1" if fast else "0",
     }
-    client = NotebookClient(notebook, timeout=900, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(
+        notebook,
+        timeout=900,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
     metadata = notebook.metadata.copy()
     client.execute(env=env)
     notebook.metadata = metadata
@@ -62,8 +70,12 @@ def execute(notebook: nbformat.NotebookNode, fast: bool = False, folder: Path = 
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Execute the notebooks and write each .ipynb beside its script.")
-    parser.add_argument("numbers", nargs="*", metavar="NN", help="numbers of notebooks, such as 02; without any, all")
+    parser = argparse.ArgumentParser(
+        description="Execute the notebooks and write each .ipynb beside its script."
+    )
+    parser.add_argument(
+        "numbers", nargs="*", metavar="NN", help="numbers of notebooks, such as 02; without any, all"
+    )
     parser.add_argument("--fast", action="store_true", help="few steps and seeds, and write nothing")
     args = parser.parse_args()
     scripts = [s for s in SCRIPTS if not args.numbers or s.stem[:2] in args.numbers]
@@ -80,7 +92,10 @@ def main() -> int:
         size = len(text.encode())
         print(f"{script.stem}: {time.perf_counter() - began:.0f} s, {size:,} bytes", flush=True)
         if size > MOST_BYTES:
-            print(f"{script.stem}: {size:,} bytes are too many; at most {MOST_BYTES:,} are kept.", file=sys.stderr)
+            print(
+                f"{script.stem}: {size:,} bytes are too many; at most {MOST_BYTES:,} are kept.",
+                file=sys.stderr,
+            )
             return 1
         if not args.fast:
             script.with_suffix(".ipynb").write_text(text + "\n", encoding="utf-8")

@@ -80,6 +80,8 @@ def bars(values: Mapping[str, float], title: str = "", xlabel: str = "", form: s
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.grid(False)
+    ax.set_xticks([])
+    ax.spines["bottom"].set_visible(False)
     ax.margins(x=0.14)
     ax.set(title=title, xlabel=xlabel)
     picture.alt = f"{title or 'Bars'}: " + ", ".join(f"{n} {form.format(v)}" for n, v in zip(names, sizes, strict=True)) + "."
@@ -161,9 +163,10 @@ def scatter(x: ArrayLike, y: ArrayLike, names: Sequence[str] = (), title: str = 
     picture, axes = canvas(width=6.4, height=4.0)
     ax = axes[0, 0]
     ax.plot(x, y, linestyle="none", **marker(0))
-    for name, a, b in zip(names, x, y, strict=False):
-        ax.annotate(name, (a, b), xytext=(5, 3), textcoords="offset points", fontsize=7, color=SOFT)
-    ax.margins(x=0.12, y=0.08)
+    for turn, i in enumerate(np.lexsort((y, x))[: len(names)]):  # neighbours in height have their names on different sides
+        place, side = ((6, 0), "left") if turn % 2 else ((-6, 0), "right")
+        ax.annotate(names[i], (x[i], y[i]), xytext=place, textcoords="offset points", ha=side, va="center", fontsize=7, color=SOFT)
+    ax.margins(x=0.2, y=0.08)
     if x.min() < 0 < x.max():
         ax.axvline(0, color=SOFT, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     if y.min() < 0 < y.max():

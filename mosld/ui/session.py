@@ -2,6 +2,7 @@
 
 - `Session`: prepare a run, stream its messages, pause, step, change, resume, save. All state of a visitor is in it.
 - `message`, `say`: what is sent to the page; `runs`: run directories; `imports`: what takes seconds to import.
+- `share_cores`: threads of one run, so that visitors do not slow one another down.
 
 A run trains in a thread of its own; `stream()` hands its frames on, packed, about ten times a second. When the visitor's page
 closes, `stream()` is closed: the thread ends after its step and saves log and adapters, which can be resumed for a while.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import re
 import secrets
@@ -213,6 +215,7 @@ class Session:
         """The thread of a job. The trainer itself writes every frame and, whatever ends it, the adapters."""
         ending = ("failed", "The run broke off.", True)
         try:
+            share_cores(self.limits.runs)
             with self._lock:
                 trainer = self.trainer
                 if not job.stale:
@@ -274,6 +277,16 @@ class Session:
 def runs(folder: Path) -> list[Path]:
     """The run directories of a session, oldest first."""
     return sorted(path.parent for path in folder.glob("run-*/run.json"))
+
+
+def share_cores(runs: int) -> None:
+    """Give this thread's tensor operations the cores divided by the runs that may train at once, and no more than torch was allowed before.
+
+    Two runs that take all cores each wait for one another and are many times slower.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // runs)))
 
 
 def imports() -> None:

@@ -2,8 +2,10 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 
 from mosld.config import ConfigError, RunConfig
 from mosld.training.runlog import RunLog
@@ -11,7 +13,7 @@ from mosld.ui.limits import Limits
 from mosld.ui.session import Session
 from mosld.ui.sessions import Sessions
 
-SMALL = {"layers": 3, "batch": 2, "eval_rows": 10, "rank": 2, "tasks": "world/mood"}
+SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "tasks": "world/mood"}
 WIDE = Limits.from_environment({})
 
 
@@ -111,6 +113,20 @@ def test_wall_clock_limit_pauses(tmp_path):
     session = Session(Limits.from_environment({"MOSLD_MAX_SECONDS": "1"}), tmp_path)
     session.prepare(RunConfig(steps=100_000, **SMALL))
     assert "a run may train 1 seconds" in drain(session)[-1]["note"] and session.state == "paused"
+
+
+def test_runs_share_the_cores(monkeypatch, tmp_path):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    try:
+        session = Session(Limits.from_environment({"MOSLD_RUNS": "4"}), tmp_path)
+        session.prepare(RunConfig(steps=1, **SMALL))
+        drain(session)
+        with ThreadPoolExecutor(1) as later:  # a thread made after the run began takes over what the run set
+            assert later.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_limits_name_a_bad_variable():

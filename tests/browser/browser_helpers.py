@@ -2,8 +2,8 @@
 
 import hashlib
 
-# Three layers, few questions.
-QUICK = "ly.3!bs.2!er.10!r.4"
+# The default backbone, few questions.
+QUICK = "bs.2!er.10!r.4"
 LONG = 60_000
 FAST = f"?c=1!{QUICK}!n.200!t.world/mood,world/place"
 
