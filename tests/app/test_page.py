@@ -1,16 +1,20 @@
 """The page's handlers as a caller over HTTP meets them, and the hardened launch."""
 
 import json
+import math
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from urllib.parse import quote
 
 import gradio as gr
 import pytest
 
+import mosld
 from mosld.config import RunConfig
+from mosld.counting import SHAPES
 from mosld.tasks import catalogue
 from mosld.ui.controls import HIDEABLE, Controls, task_choices
 from mosld.ui.handlers import Handlers
@@ -111,6 +115,15 @@ def test_facts_count_without_torch_and_name_what_is_overruled(handlers):
     facts = handlers.facts(*read.values())
     # LoRA of rank 8 on q and v of 6 layers of width 384: 6 * 2 * 8 * (384 + 384)
     assert "73,728" in facts["count"] and facts["formula"].startswith("h = W x") and "dropout: LoRA fixes it" in facts["note"]
+
+
+def test_facts_of_the_default_run_and_the_file_they_count(handlers):
+    facts = handlers.facts(*handlers.controls.fill(RunConfig()))
+    # MoSLD of rank 8 with 4 experts on q and v of 4 layers of width 128: one A, four B and a router for each linear
+    assert 4 * 2 * (8 * 128 + 4 * 8 * 128 + 4 * 128) == 45_056 and "45,056 of 4,393,984" in facts["count"]
+    with (Path(mosld.__file__).parent / "backbones/nano_weights/model.safetensors").open("rb") as file:
+        tensors = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    assert sum(math.prod(t["shape"]) for name, t in tensors.items() if name != "__metadata__") == SHAPES["nano"].weights
 
 
 def test_importing_the_page_leaves_torch_alone():
