@@ -125,9 +125,10 @@ def _report(release: str, arrived: int, log: Path, progress: Progress) -> None:
 
 def _bytes_under(folder: Path) -> int:
     count = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # pip may remove it between the listing and the look
-            count += path.stat().st_size if path.is_file() else 0
+    for path, _, files in os.walk(folder):  # which passes over folders that pip removes meanwhile; rglob fails on them
+        for file in files:
+            with suppress(OSError):  # and so may the file be gone
+                count += os.path.getsize(os.path.join(path, file))
     return count
 
 

@@ -41,9 +41,7 @@ from mosld.training.frame import IMBALANCE
 
 FAST = os.environ.get("MOSLD_FAST") == "1"  # the tests' mode: too few steps and seeds to learn from
 SEEDS = range(2 if FAST else 4)
-SGD_RATE = (
-    0.3  # SGD does not divide by the gradient's size, so its rate has to be far larger than AdamW's 0.003
-)
+SGD_RATE = 0.3  # AdamW divides by the gradient's size, SGD does not: its rate has to be far larger than 0.003
 
 arms = (
     {"optimiser": "adamw", "dropout": 0.0},
@@ -65,10 +63,16 @@ runs = {f"seed{seed}": config.replace(seed=seed) for seed in SEEDS}
 logs = list(train_all(runs, folder, jobs=1 if FAST else 2, progress=figures.progress()).values())
 
 # %% [markdown]
-# Both optimisers learn at these rates, which matters: an optimiser that stands still has no imbalance worth measuring.
+# First, whether both optimisers learn at these rates: one that stands still has no imbalance worth measuring.
 
 # %%
 figures.losses(logs)
+
+# %%
+losses = figures.tables(logs, "losses").query("step > 0")
+begun, ended = losses[losses.step <= 5], losses[losses.step > config.steps - 5]
+learned = pd.concat([part.groupby("arm", sort=False).loss.mean() for part in (begun, ended)], axis=1)
+learned.set_axis(["mean loss of the first 5 steps", "of the last 5"], axis=1).astype(float).round(3)
 
 # %% [markdown]
 # ## Norms, expert by expert

@@ -9,7 +9,7 @@ import pytest
 
 from mosld.cli import main, table
 
-QUICK = ["--layers", "2", "--batch", "4", "--eval-rows", "12", "--rank", "4", "--tasks", "world/mood,world/place"]
+QUICK = ["--layers", "1", "--batch", "4", "--eval-rows", "12", "--rank", "4", "--tasks", "world/mood,world/place"]
 
 
 def run(*args, timeout=300):
@@ -35,6 +35,10 @@ def test_params_needs_no_torch():
         (["train", "--tasks", ""], "tasks: none is chosen"),
         (["train", "--method", "zebra"], "method: 'zebra' is not known"),
         (["train", "--top-k", "9"], "top_k: 9 is above the number of experts, 4"),
+        (
+            ["train", *QUICK, "--rank", "200", "--targets", "q"],
+            "rank: 200 is above the smaller side of encoder.layer.0.attention.self.query (128 to 128)",
+        ),
         (["train", *QUICK, "--targets", "zebra"], "targets: 'zebra' is no linear of this model"),
         (["train", "--config", "nowhere.json"], "config: 'nowhere.json' cannot be read"),
         (["train", "--resume", "nowhere"], "run: 'nowhere' holds no run.json"),

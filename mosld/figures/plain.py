@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from mosld.figures.style import COLOURS, HEAT, SIGNED, SOFT, Picture, canvas, ink_on, line, marker, reference, styled
+from mosld.figures.style import COLOURS, HEAT, SIGNED, SOFT, Picture, canvas, ink_on, legend, line, marker, reference, styled
 from mosld.probes.seeds import interval
 
 LONG = 7  # letters from which names of columns are written aslant
@@ -127,8 +127,7 @@ def dots(
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
     ax.set(title=title, xlabel=xlabel or value)
-    if arm or marks:
-        picture.legend(loc="outside lower center", ncols=min(len(arms) + bool(marks), 4))
+    legend(picture, ax)
     picture.alt = f"{title or value}: {'; '.join(said[:24])}."
     return picture
 
@@ -150,8 +149,7 @@ def curves(table: pd.DataFrame, x: str, y: str, arm: str, title: str = "", xlabe
     if level is not None:
         reference(ax, level)
     ax.set(title=title, xlabel=xlabel or x, ylabel=ylabel or y)
-    if table[arm].nunique() > 1:
-        picture.legend(loc="outside lower center", ncols=4)
+    legend(picture, ax)
     picture.alt = f"{title or y}: {', '.join(map(str, table[arm].unique()))}, {xlabel or x} from {table[x].min():g} to {table[x].max():g}."
     return picture
 

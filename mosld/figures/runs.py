@@ -16,13 +16,14 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from mosld.figures.plain import cells
-from mosld.figures.style import SOFT, Picture, canvas, line, reference, styled
+from mosld.figures.style import SOFT, Picture, canvas, legend, line, reference, styled
 from mosld.probes.seeds import interval
 from mosld.training.frame import IMBALANCE
 from mosld.training.runlog import RunLog
 
 Runs = RunLog | Sequence[RunLog]
 RATIO = "log2 (A / mean of B)"
+LEAST = {"idle": 1.0, "information": 0.01}  # experts, bits: what an axis of these shows at least
 SMOOTH = 0.8  # weight of the past in the smoothed loss
 
 
@@ -36,7 +37,7 @@ def losses(runs: Runs) -> Picture:
     """Cross-entropy of the training batches by step, smoothed, one line an arm."""
     picture, axes = canvas(width=6.4, height=3.0)
     _losses(axes[0, 0], runs)
-    _legend(picture, axes[0, 0])
+    legend(picture, axes[0, 0])
     return _said(picture, "Loss by step", runs)
 
 
@@ -59,7 +60,7 @@ def accuracy(runs: Runs) -> Picture:
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)
     axes[0, 0].set_ylabel("accuracy")
-    _legend(picture, axes[0, 0])
+    legend(picture, axes[0, 0])
     return _said(picture, "Accuracy by step", runs)
 
 
@@ -107,9 +108,9 @@ def router(runs: Runs) -> Picture:
     for ax, (column, title, unit) in zip(axes.flat, panels, strict=True):
         _lines(ax, table, column, arms)
         ax.set(title=title, ylabel=unit, xlabel="step")
-        if column in ("idle", "information"):
-            _from_zero(ax)
-    _legend(picture, axes[0, 0])
+        if column in LEAST:
+            _from_zero(ax, LEAST[column])
+    legend(picture, axes[0, 0])
     return _said(picture, "Router by step", runs)
 
 
@@ -129,7 +130,7 @@ def norms(log: RunLog, arm: int = 0) -> Picture:
         ax.set(title=titles[quantity], xlabel="step")
         _from_zero(ax)
     axes[0, 0].set_ylabel("Frobenius norm")
-    _legend(picture, max(axes.flat, key=lambda ax: len(ax.lines)))
+    legend(picture, max(axes.flat, key=lambda ax: len(ax.lines)))
     return _said(picture, f"Norms by step, {log.arms[arm]}", log)
 
 
@@ -142,7 +143,7 @@ def imbalance(runs: Runs) -> Picture:
         _lines(ax, table[table.definition == definition], "log2_ratio", arms)
         reference(ax, 0)
         ax.set(title=definition, xlabel="step", ylabel=RATIO)
-    _legend(picture, axes[0, 0])
+    legend(picture, axes[0, 0])
     return _said(picture, "Update imbalance by four definitions", runs)
 
 
@@ -160,14 +161,14 @@ def overview(log: RunLog) -> Picture:
     right.set(title="Accuracy, mean of the mixture", ylim=(0, 1.02))
     _lines(info, log.routing(), "information", log.arms)
     info.set(title="Router: bits on the task")
-    _from_zero(info)
+    _from_zero(info, LEAST["information"])
     table = log.imbalance()
     _lines(ratio, table[table.definition == "step"], "log2_ratio", log.arms)
     reference(ratio, 0)
     ratio.set(title="Steps: log2 (A / B)")
     for ax in axes.flat:
         ax.set(xlim=(0, steps), xlabel="step")
-    _legend(picture, right)
+    legend(picture, right)
     return _said(picture, "Overview", log)
 
 
@@ -200,16 +201,10 @@ def _losses(ax, runs: Runs) -> None:
     _from_zero(ax)
 
 
-def _from_zero(ax) -> None:
-    """Let the upright axis begin at 0, with room above the highest line."""
+def _from_zero(ax, least: float = 0.0) -> None:
+    """Let the upright axis begin at 0, with room above the highest line; `least` is what it shows at least, so that noise stays small."""
     highest = max((np.nanmax(drawn.get_ydata().astype(float)) for drawn in ax.lines if len(drawn.get_ydata())), default=1.0)
-    ax.set_ylim(0, 1.08 * highest or 1.0)
-
-
-def _legend(picture: Picture, ax) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    if len(handles) > 1:
-        picture.legend(handles, labels, loc="outside lower center", ncols=min(len(handles), 4))
+    ax.set_ylim(0, max(1.08 * highest, least) or 1.0)
 
 
 def _said(picture: Picture, what: str, runs: Runs) -> Picture:

@@ -3,6 +3,7 @@
 - `Picture`: a figure that shows itself in a notebook, with a sentence for those who cannot see it.
 - `canvas`: an empty Picture with its axes. `styled`: the decorator that puts the style on a drawing function.
 - `line`, `marker`: how the i-th arm looks; arms differ in colour, in dashes and in marker, so that grey is enough.
+- `legend`, `reference`: names below the picture; a level to compare with.
 - `HEAT`, `SIGNED`: colour maps for sizes (darker is more) and for signed values (numbers are printed in the cells).
 
 Nothing here uses pyplot: no window, no global state, and no figure stays in memory behind one's back.
@@ -53,6 +54,8 @@ PIXELS_PER_INCH = 144  # drawn at 1.44 times the size shown, for sharp letters o
 SHOWN_PER_INCH = 100
 SHADES = 128  # colours kept in a PNG; lines and flat cells need no more, and files shrink to a third
 
+LETTER, HANDLE = 0.07, 0.75  # inches that a letter and the rest of an entry take in a legend
+
 styled = matplotlib.rc_context(RC)
 
 
@@ -100,6 +103,15 @@ def reference(ax: Axes, value: float, label: str | None = None) -> None:
         ax.annotate(
             label, (1, value), xycoords=("axes fraction", "data"), xytext=(0, 2), textcoords="offset points", ha="right", fontsize=7.5, color=SOFT
         )
+
+
+def legend(picture: Picture, ax: Axes) -> None:
+    """The names of an axes' lines below the whole picture, in as many columns as there is room for; nothing for a single line."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(handles) > 1:
+        widest = LETTER * max(map(len, labels)) + HANDLE
+        columns = max(1, min(len(handles), int(picture.get_figwidth() / widest)))
+        picture.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def ink_on(colour) -> str:

@@ -69,20 +69,29 @@ def test_dropout_thins_the_updates_of_a_and_little_else():
     updates, _, step, relative = (imbalance[-20:, 1] - imbalance[-20:, 0]).mean(0)
     assert updates == pytest.approx(math.log2(0.9), abs=0.02)
     assert abs(step) < 0.1 and abs(relative) < 0.15
-    assert np.abs(accuracy[0] - accuracy[1]).max() < 0.05
+    assert said("dropout") == pytest.approx([updates, np.abs(accuracy[0] - accuracy[1]).max()], abs=0.005)
 
 
-def test_without_a_balance_loss_the_routers_grow_less_even_and_none_collapses():
-    table = preset_log("collapse").routing()
+def test_without_a_balance_loss_the_routers_collapse():
+    log = preset_log("collapse")
+    table = log.routing()
     first, end = table[table.step == 1].balance.mean(), table[table.step == table.step.max()].balance.mean()
-    assert end < first and table.idle.max() == 0
-    assert said("collapse") == pytest.approx([first, end], abs=0.015)
+    idle = table[table.step == table.step.max()].idle.sum()
+    assert end < first - 0.2 and idle >= 4
+    assert said("collapse")[:2] == pytest.approx([first, end], abs=0.03)
+    stated = int(re.search(r"(\d+) of 32", PRESETS["collapse"].text)[1])
+    assert stated == pytest.approx(idle, abs=2)
+    assert said("collapse")[2] == pytest.approx(final(log).mean(), abs=0.04)
 
 
 def test_the_balance_loss_makes_the_routers_even_again():
-    without, with_it = last(preset_log("balance").routing(), "balance")[["balance 0", "balance 0.1"]]
-    assert with_it > without + 0.02
-    assert said("balance")[::2] == pytest.approx([without, with_it], abs=0.015)  # the number between them is the coefficient
+    log = preset_log("balance")
+    table = log.routing()
+    without, with_it = last(table, "balance")[["balance 0", "balance 0.1"]]
+    assert with_it > without + 0.2 and table[(table.arm == "balance 0.1") & (table.step == table.step.max())].idle.sum() <= 1
+    accuracy = final(log).groupby("arm").mean()[["balance 0", "balance 0.1"]]
+    # the second number is the coefficient
+    assert said("balance") == pytest.approx([without, 0.1, with_it, *accuracy], abs=0.04)
 
 
 def test_experts_hardly_tell_tasks_apart():
@@ -90,23 +99,21 @@ def test_experts_hardly_tell_tasks_apart():
     assert information < 0.05 and said("specialise")[0] == pytest.approx(information, abs=0.01)
 
 
-def test_conflicting_tasks_end_below_the_untrained_backbone():
-    table = preset_log("conflict").accuracies()
-    table = table[table.task.isin(["world/actor", "world/acted_on"])]
-    before = table[table.step == 0].accuracy.mean()
-    after = table[table.step == table.step.max()].groupby("arm").accuracy.mean()
-    assert said("conflict") == pytest.approx([before, after["method lora"], after["method mosld"]], abs=0.05)
-    assert after.max() < before - 0.05
-    assert (final(preset_log("conflict")).xs("world/mood", level="task") > 0.55).all()  # chance is .25
+def test_of_two_conflicting_tasks_one_is_learned():
+    ends = final(preset_log("conflict")).unstack("task")
+    mood, opposite = ends["world/mood"], ends["world/opposite"]
+    assert (mood > 0.65).all() and (opposite < 0.25).all()
+    assert said("conflict") == pytest.approx([*mood[["method lora", "method mosld"]], *opposite[["method lora", "method mosld"]], 1 / 4], abs=0.05)
 
 
 def test_lora_alone_and_in_the_mixture():
+    preset = PRESETS["mixture"].config
     mixed = final(preset_log("mixture"))["method lora"].mean()
     alone = []
-    for task in PRESETS["mixture"].config.tasks:  # as many questions of each task as the mixture holds of it, on average
-        config = PRESETS["mixture"].config.replace(tasks=task, steps=20, arms="method=lora,mosld")
-        alone.append(final(run(config.to_url()))["method lora"].mean())
-    assert said("mixture")[:2] == pytest.approx([sum(alone) / 3, mixed], abs=0.03)
+    for task in preset.tasks:  # as many questions of each task as the mixture holds of it, on average
+        alone.append(final(run(preset.replace(tasks=task, steps=20, method="lora", arms="").to_url())).mean())
+    assert mixed > np.mean(alone) + 0.05
+    assert said("mixture")[:2] == pytest.approx([np.mean(alone), mixed], abs=0.03)
 
 
 def test_adamw_hides_the_imbalance_of_gradients_that_sgd_passes_on():
@@ -125,10 +132,10 @@ def test_where_every_expert_is_used_there_is_no_imbalance_of_counts():
 def test_a_shared_a_costs_less_and_learns_as_well():
     log = preset_log("shared")
     shared, separate = log.parameters
-    # three layers, q and v of width 384, r 8, E 4: the shared A saves 3 of 4 A's a linear
-    assert separate - shared == 3 * 2 * 3 * 8 * 384
+    # four layers, q and v of width 128, r 8, E 4: the shared A saves 3 of 4 A's a linear
+    assert separate - shared == 4 * 2 * 3 * 8 * 128 == 24_576
     accuracy = final(log).groupby("arm").mean()
-    assert abs(accuracy["share A"] - accuracy["share none"]) < 0.08
+    assert said("shared") == pytest.approx([*accuracy[["share A", "share none"]]], abs=0.03)
 
 
 def test_every_preset_has_a_text_and_fits_the_page():

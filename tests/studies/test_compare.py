@@ -53,7 +53,7 @@ def test_the_table_is_made_of_the_runs_last_accuracies(compared):
     assert float(ours["world/tense (held out)"]) == pytest.approx((last[0]["world/tense"] + last[1]["world/tense"]) / 2)
     means = [[(a["world/mood"] + a["world/place"]) / 2 for a in arms] for arms in (last, base)]
     assert float(ours["minus LoRA"]) == pytest.approx(sum(means[0]) / 2 - sum(means[1]) / 2)
-    assert int(ours["parameters"]) == 2 * (2 * 384 + 2 * 2 * 384 + 2 * 384)  # q and v of one layer: A, two B, router
+    assert int(ours["parameters"]) == 2 * (2 * 128 + 2 * 2 * 128 + 2 * 128)  # q and v of one layer: A, two B, router
     assert float(table["chance"]["world/mood"]) == pytest.approx(0.25) and table["chance"]["parameters"] == ""
     untrained = [logs[f"lora-seed{s}"].untrained["world/mood"] for s in (0, 1)]
     assert float(table["untrained backbone"]["world/mood"]) == pytest.approx(sum(untrained) / 2)
@@ -62,7 +62,7 @@ def test_the_table_is_made_of_the_runs_last_accuracies(compared):
 def test_the_markdown_names_settings_and_machine(compared):
     text = (compared / "table.md").read_text()
     assert "steps 3" in text and "cores" in text and "over 2 seeds" in text
-    assert re.search(r"\| LoRA +\| +3,072 \| +0\.\d{3} ± 0\.\d{3} \|", text)
+    assert re.search(r"\| LoRA +\| +1,024 \| +0\.\d{3} ± 0\.\d{3} \|", text)
 
 
 def test_finished_runs_are_not_repeated_and_others_join_them(compared, capsys):

@@ -23,7 +23,7 @@ def test_every_task_is_described():
 
 def test_the_default_run_names_known_tasks():
     tasks.check(RunConfig().tasks)
-    assert [tasks.load(name).name for name in RunConfig().tasks] == ["world/mood", "world/place", "world/tense"]
+    assert [tasks.load(name).name for name in RunConfig().tasks] == list(RunConfig().tasks)
 
 
 @pytest.mark.parametrize(
