@@ -56,7 +56,7 @@ def values(controls, **changes):
         ({"values": ""}, "arms: no value of dropout is given"),
         ({"values": "0, 5"}, "dropout: "),
         ({"by": SEVERAL, "values": "dropout=0,0.1;rank=4"}, "the same number of values"),
-        ({"weights": "1, 2"}, "weights: 2 are given for 3 tasks"),
+        ({"weights": "1, 2"}, "weights: 2 are given for 6 tasks"),
         ({"weights": "a, b, c"}, "weights: 'a, b, c' is not allowed"),
     ],
 )

@@ -46,12 +46,12 @@ def test_the_table_has_every_model(merged):
     one = table["LoRA, an adapter a task"]
     assert one["world/tense (held out)"] == "" and float(one["world/mood"]) == runs["single-world-mood"].accuracy[0]["world/mood"]
     assert float(table["MoSLD on the mixture, 8 steps"]["world/tense (held out)"]) == runs["mixture-mosld"].accuracy[0]["world/tense"]
-    # one layer of width 384: q and v, rank 2
-    adapter = 2 * 2 * (384 + 384)
+    # one layer of width 128: q and v, rank 2
+    adapter = 2 * 2 * (128 + 128)
     assert int(one["trained"]) == int(table["Task Arithmetic"]["trained"]) == int(table["Task Arithmetic"]["stored"]) == 2 * adapter
-    assert int(table["TIES"]["stored"]) == 2 * 384 * 384
+    assert int(table["TIES"]["stored"]) == 2 * 128 * 128
     assert int(table["AdaMerging, layer-wise"]["trained"]) == 2 * adapter + 4 and int(table["AdaMerging, layer-wise"]["stored"]) == 2 * adapter
-    assert int(table["Concrete Task Arithmetic"]["trained"]) == 2 * adapter + 2 * 384 * 384
+    assert int(table["Concrete Task Arithmetic"]["trained"]) == 2 * adapter + 2 * 128 * 128
     for row in table.values():
         assert float(row["mean"]) == pytest.approx((float(row["world/mood"]) + float(row["world/place"])) / 2)
     text = (merged / "table.md").read_text()
