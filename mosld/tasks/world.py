@@ -72,6 +72,7 @@ class WorldTask:
         return Example(question, tuple(texts), texts.index(right))
 
 
+@functools.lru_cache(maxsize=64)
 def load(name: str, seed: int = 0) -> Task:
     """A task's rows: `TRAIN`, `VALIDATION` and `TEST` of them, no question twice. The same for the same seed, in every process.
 

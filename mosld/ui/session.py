@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
 import re
 import secrets
@@ -22,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
@@ -215,21 +215,8 @@ class Session:
         """The thread of a job. The trainer itself writes every frame and, whatever ends it, the adapters."""
         ending = ("failed", "The run broke off.", True)
         try:
-            share_cores(self.limits.runs)
-            with self._lock:
-                trainer = self.trainer
-                if not job.stale:
-                    self.state = "loading"
-                    self.run += job.kind == "new"
-            place = self._place()
-            if trainer is None:
-                job.out.put(("say", "Loading the backbone and the tasks …"))
-                trainer = self._open(job, place)
-                with self._lock:
-                    if job.stale:
-                        return
-                    self.trainer = trainer
-            ending = self._steps(job, trainer)
+            with share_cores():
+                ending = self._begin(job)
         except ConfigError as problem:
             ending = ("failed", str(problem), True)
         except Exception as problem:  # the visitor gets one sentence, the server's log the traceback
@@ -240,6 +227,23 @@ class Session:
                 if not job.stale:
                     self.state = ending[0]
             job.out.put(("done", ending))
+
+    def _begin(self, job: _Job) -> tuple[str, str, bool]:
+        """Open the run where it is not open yet, and train; the state and the sentence to close with."""
+        with self._lock:
+            trainer = self.trainer
+            if not job.stale:
+                self.state = "loading"
+                self.run += job.kind == "new"
+        place = self._place()
+        if trainer is None:
+            job.out.put(("say", "Loading the backbone and the tasks …"))
+            trainer = self._open(job, place)
+            with self._lock:
+                if job.stale:
+                    return "idle", "", False
+                self.trainer = trainer
+        return self._steps(job, trainer)
 
     def _open(self, job: _Job, place: Path):
         from mosld.training import Trainer
@@ -279,25 +283,42 @@ def runs(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("run-*/run.json"))
 
 
-def share_cores(runs: int) -> None:
-    """Give this thread's tensor operations the cores divided by the runs that may train at once, and no more than torch was allowed before.
+_cores = {"most": 0, "runs": 0}  # threads torch had at first; runs that train now
+_counting = threading.Lock()
+
+
+@contextmanager
+def share_cores() -> Iterator[int]:
+    """Inside the block, this thread's tensor operations have the cores divided by the runs that train when it begins, at least one.
 
     Two runs that take all cores each wait for one another and are many times slower.
     """
     import torch
 
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // runs)))
+    with _counting:
+        _cores["most"] = _cores["most"] or torch.get_num_threads()
+        _cores["runs"] += 1
+        threads = max(1, _cores["most"] // _cores["runs"])
+    torch.set_num_threads(threads)
+    try:
+        yield threads
+    finally:
+        with _counting:
+            _cores["runs"] -= 1
 
 
 def imports() -> None:
-    """Import what a run needs (torch and transformers take seconds) and open the default backbone once, which imports its classes."""
+    """Import what a run needs (torch and transformers take seconds) and open the default backbone and tasks once."""
     import mosld.training  # noqa: F401
-    from mosld import backbones
+    from mosld import backbones, tasks
 
+    config = RunConfig()
     try:
-        backbones.load(RunConfig().backbone)
+        backbones.load(config.backbone)
+        for name in config.tasks:
+            tasks.load(name, config.seed)
     except ConfigError as problem:  # a run will say it again, to a visitor
-        log.info("the default backbone is not at hand: %s", problem)
+        log.info("the default run is not at hand: %s", problem)
 
 
 def shared(config: RunConfig, own: dict) -> RunConfig:

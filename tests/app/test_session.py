@@ -2,15 +2,15 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
 from mosld.config import ConfigError, RunConfig
 from mosld.training.runlog import RunLog
+from mosld.ui import session as session_module
 from mosld.ui.limits import Limits
-from mosld.ui.session import Session
+from mosld.ui.session import Session, share_cores
 from mosld.ui.sessions import Sessions
 
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "tasks": "world/mood"}
@@ -115,16 +115,14 @@ def test_wall_clock_limit_pauses(tmp_path):
     assert "a run may train 1 seconds" in drain(session)[-1]["note"] and session.state == "paused"
 
 
-def test_runs_share_the_cores(monkeypatch, tmp_path):
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+def test_runs_share_the_cores(monkeypatch):
+    monkeypatch.setattr(session_module, "_cores", {"most": 8, "runs": 0})
     before = torch.get_num_threads()
-    torch.set_num_threads(8)
     try:
-        session = Session(Limits.from_environment({"MOSLD_RUNS": "4"}), tmp_path)
-        session.prepare(RunConfig(steps=1, **SMALL))
-        drain(session)
-        with ThreadPoolExecutor(1) as later:  # a thread made after the run began takes over what the run set
-            assert later.submit(torch.get_num_threads).result() == 2
+        with share_cores() as one, share_cores() as two, share_cores() as three:
+            assert (one, two, three) == (8, 4, 2) and torch.get_num_threads() == 2
+        with share_cores() as alone:
+            assert alone == 8  # who left no longer counts
     finally:
         torch.set_num_threads(before)
 
