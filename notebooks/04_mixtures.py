@@ -15,6 +15,8 @@
 # trained on, and what the weights of a mixture change. The paper reports that LoRA loses from mixing while MoSLD gains; here you see what holds on
 # these tasks. A LoRA with as many parameters as MoSLD takes part, which the paper's tables lack.
 #
+# Two of the four tasks conflict on purpose: *mood* asks for the feeling that the words say, *meant* for the one that is meant, which irony turns round.
+#
 # **You need** notebook 1. The runs take about two minutes.
 #
 # A fair comparison needs a choice. Here every task gives as many questions in the mixture as alone: the mixture's batches are larger by the
@@ -36,10 +38,7 @@ from mosld.studies.statistics import paired_interval
 FAST = os.environ.get("MOSLD_FAST") == "1"  # the tests' mode: too few steps and seeds to learn from
 SEEDS = range(1 if FAST else 3)
 TASKS = ("world/mood", "world/meant", "world/place", "world/tense")
-HELD_OUT = (
-    "world/opposite",
-    "world/indoors",
-)  # one wants other answers to mood's texts, one has to do with place
+HELD_OUT = ("world/opposite", "world/indoors")  # one has to do with mood and meant, one with place
 ALONE = 6  # questions a step from each task
 
 base = RunConfig(
@@ -51,9 +50,8 @@ base = RunConfig(
     probe_every=1000,
 )
 mixture = base.replace(tasks=dict.fromkeys(TASKS, 1.0), held_out=HELD_OUT, batch=ALONE * len(TASKS))
-leaning = mixture.replace(
-    tasks={TASKS[0]: 5.0, **dict.fromkeys(TASKS[1:], 1.0)}
-)  # five of eight questions are of the first task
+# five of eight questions are of the first task
+leaning = mixture.replace(tasks={TASKS[0]: 5.0, **dict.fromkeys(TASKS[1:], 1.0)})
 
 runs = {}
 for seed in SEEDS:
