@@ -15,7 +15,8 @@
 # trained on, and what the weights of a mixture change. The paper reports that LoRA loses from mixing while MoSLD gains; here you see what holds on
 # these tasks. A LoRA with as many parameters as MoSLD takes part, which the paper's tables lack.
 #
-# Two of the four tasks conflict on purpose: *mood* asks for the feeling that the words say, *meant* for the one that is meant, which irony turns round.
+# Two of the four tasks conflict on purpose: *mood* asks for the feeling that the words say, *meant* for the one that is meant, and irony turns it
+# round.
 #
 # **You need** notebook 1. The runs take about two minutes.
 #

@@ -26,6 +26,9 @@ from nbclient.exceptions import CellExecutionError
 FOLDER = Path(__file__).resolve().parent
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
 MOST_BYTES = 600_000
+# What would otherwise be committed with the output: tqdm's wish for a package that nothing here needs, and joblib's note that a busy machine
+# made it start another worker.
+QUIET = "ignore:IProgress not found,ignore:A worker stopped"
 PAIRING = "ipynb,py:percent"
 
 
@@ -53,7 +56,7 @@ def execute(
         "OMP_NUM_THREADS": "1",  # small tensors gain little from two threads, and lose much where they share their cores with others
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
-        "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm's wish for a package that nothing here needs
+        "PYTHONWARNINGS": QUIET,
         "MOSLD_FAST": "1" if fast else "0",
     }
     client = NotebookClient(

@@ -69,9 +69,9 @@ def cells(ax, values: np.ndarray, signed: bool = False, digits: int = 2, low: fl
 
 
 @styled
-def bars(values: Mapping[str, float], title: str = "", xlabel: str = "", form: str = "{:,.0f}") -> Picture:
-    """Named sizes as level bars with their numbers, in the order given."""
-    names, sizes = list(values), list(values.values())
+def bars(values: Mapping[str, float] | pd.Series, title: str = "", xlabel: str = "", form: str = "{:,.0f}") -> Picture:
+    """Named sizes (a dictionary or a Series) as level bars with their numbers, in the order given."""
+    names, sizes = zip(*values.items(), strict=True)
     picture, axes = canvas(width=7.2, height=0.9 + 0.27 * len(names))
     ax = axes[0, 0]
     ax.barh(range(len(names)), sizes, color=COLOURS[0], height=0.62)
