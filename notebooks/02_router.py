@@ -146,9 +146,10 @@ figures.scatter(
 
 # %%
 def strength(correlation):
-    size = abs(correlation)
-    word = "next to no" if size < 0.2 else "a weak" if size < 0.4 else "a clear"
-    return f"{word} {'positive' if correlation > 0 else 'negative'} relation ({correlation:+.2f})"
+    """A correlation in words."""
+    size, sign = abs(correlation), "positive" if correlation > 0 else "negative"
+    word = "next to no" if size < 0.2 else f"a weak {sign}" if size < 0.4 else f"a clear {sign}"
+    return f"{word} relation ({correlation:+.2f})"
 
 
 bits, most = ends.information[log.arms[1]], math.log2(int(config.experts))

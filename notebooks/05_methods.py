@@ -169,9 +169,8 @@ for _ in range(2 if FAST else 12):
         list(trainer.advance(1))
         took[METHODS[method].label].append(1000 * (time.perf_counter() - began))
 
-median = (
-    pd.DataFrame(took).iloc[1:].median().sort_values()
-)  # before the first step the bare backbone is scored
+# without the first step, before which the bare backbone is scored
+median = pd.DataFrame(took).iloc[1:].median().sort_values()
 figures.bars(median, "A training step", "milliseconds", "{:.0f}")
 
 # %% [markdown]

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from mosld.figures.style import COLOURS, HEAT, SIGNED, SOFT, Picture, canvas, ink_on, legend, line, marker, reference, styled
 from mosld.probes.seeds import interval
 
+BESIDE = ((6, 0), (-6, 0), (6, 9), (6, -9), (-6, 9), (-6, -9))  # points from a mark to its name, in the order they are tried
 LONG = 7  # letters from which names of columns are written aslant
 
 
@@ -161,16 +162,32 @@ def scatter(x: ArrayLike, y: ArrayLike, names: Sequence[str] = (), title: str = 
     picture, axes = canvas(width=6.4, height=4.0)
     ax = axes[0, 0]
     ax.plot(x, y, linestyle="none", **marker(0))
-    for turn, i in enumerate(np.lexsort((y, x))[: len(names)]):  # neighbours in height have their names on different sides
-        place, side = ((6, 0), "left") if turn % 2 else ((-6, 0), "right")
-        ax.annotate(names[i], (x[i], y[i]), xytext=place, textcoords="offset points", ha=side, va="center", fontsize=7, color=SOFT)
     ax.margins(x=0.2, y=0.08)
     if x.min() < 0 < x.max():
         ax.axvline(0, color=SOFT, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     if y.min() < 0 < y.max():
         reference(ax, 0)
     ax.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    picture.draw_without_rendering()  # settles where the axes are, which the names depend on
+    taken = []
+    for name, point in zip(names, zip(x, y, strict=True), strict=False):
+        text, box = _name(ax, name, point, taken)
+        text.set_in_layout(False)
+        taken.append(box)
     picture.alt = (
         f"{title or 'Scatter'}: {len(x)} points, {xlabel} from {x.min():.2f} to {x.max():.2f}, {ylabel} from {y.min():.2f} to {y.max():.2f}."
     )
     return picture
+
+
+def _name(ax, name: str, point: tuple[float, float], taken: list):
+    """A name beside its point, where it meets none of the boxes in `taken`; the text and its box."""
+    for place in BESIDE:
+        side = "left" if place[0] > 0 else "right"
+        text = ax.annotate(name, point, xytext=place, textcoords="offset points", ha=side, va="center", fontsize=7, color=SOFT)
+        box = text.get_window_extent()
+        if not any(box.overlaps(other) for other in taken):
+            break
+        if place != BESIDE[-1]:
+            text.remove()
+    return text, box

@@ -9,6 +9,7 @@ numbers; beside them it keeps those of the run it was made from. It needs this p
 from __future__ import annotations
 
 import json
+import pprint
 import re
 
 import nbformat
@@ -16,6 +17,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from mosld.config import RunConfig, knobs
 from mosld.training import RunLog
+
+WIDTH = 90  # letters a line of the settings
 
 # A sentence of Trainer.change in a Frame's note, after the arm's name.
 CHANGED = re.compile(r"(lr|dropout|balance) \S+ to (\S+)\.(?= |$)")
@@ -43,6 +46,8 @@ def _first(text: str, arms: list[str]) -> tuple[int, re.Match] | None:
 
 def notebook(log: RunLog) -> str:
     """The .ipynb text of a notebook that repeats the run and draws its figures. The log needs at least one Frame."""
+    experts = [max(linear.experts for linear in arm) for arm in log.linears]
+    most = experts.index(max(experts))
     cells = [
         new_markdown_cell(_head(log)),
         new_code_cell("import pandas as pd\n\nfrom mosld import figures\nfrom mosld.config import RunConfig\nfrom mosld.training import Trainer"),
@@ -53,16 +58,16 @@ def notebook(log: RunLog) -> str:
         new_markdown_cell("## Loss and accuracy"),
         new_code_cell("figures.losses(log)"),
         new_code_cell("figures.accuracy(log)"),
-        new_markdown_cell("## The router\n\n`figures.gates(log, arm=1)` shows another arm."),
-        new_code_cell("figures.gates(log, arm=0)"),
+        new_markdown_cell("## The router\n\nGates of the arm with the most experts; `figures.gates(log, arm=0)` shows the first arm."),
+        new_code_cell(f"figures.gates(log, arm={most})"),
         new_code_cell("figures.router(log)"),
-        new_markdown_cell("## A and B\n\nNorms of the first arm; then, by four definitions, whether A or the B of the experts is updated more."),
-        new_code_cell("figures.norms(log, arm=0)"),
+        new_markdown_cell("## A and B\n\nNorms of the same arm; then, by four definitions, whether A or the B of the experts is updated more."),
+        new_code_cell(f"figures.norms(log, arm={most})"),
         new_code_cell("figures.imbalance(log)"),
         new_markdown_cell("## The same numbers?\n\nThe last accuracies of the run that this notebook was made from, and those of its repetition."),
         new_code_cell(_compare(log)),
         new_markdown_cell(
-            "On the machine and with the versions of the first run the differences are zero; elsewhere rounding may grow into small differences."
+            "On the same machine, with the same versions and number of threads, the differences are zero; elsewhere rounding may grow."
         ),
     ]
     probed = any(a.linears for f in log.frames for a in f.arms)
@@ -99,7 +104,8 @@ def _settings(config: RunConfig) -> str:
     lines = {own: [] for own in (True, False)}
     for k in knobs():
         value = getattr(config, k.name)
-        lines[value != k.default].append(f"    {k.name}={value!r},\n")
+        text = pprint.pformat(value, width=WIDTH, sort_dicts=False).replace("\n", "\n" + " " * (len(k.name) + 5))
+        lines[value != k.default].append(f"    {k.name}={text},\n")
     return f"config = RunConfig(\n{''.join(lines[True])}    # as by default\n{''.join(lines[False])})"
 
 

@@ -2,7 +2,7 @@
 
 import io
 import struct
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
@@ -137,3 +137,11 @@ def test_a_live_picture_has_the_same_size_from_first_to_last():
         log.frames = frames[:n]
         sizes.add(Image.open(io.BytesIO(figures.overview(log).png())).size)
     assert len(sizes) == 1
+
+
+def test_names_in_a_scatter_keep_apart():
+    picture = figures.scatter([0.0, 0.0, 0.001], [0.5, 0.5005, 0.501], ["time, mood", "place, mood", "place, time"], "Pairs", "x", "y")
+    picture.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in picture.axes[0].texts]
+    assert len(boxes) == 3
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
