@@ -1,11 +1,13 @@
 """Models from the hub, or from its local cache where the hub is out of reach.
 
 - `snapshot(repo, files)`: folder with files of a hub repository, from the local cache or the hub; None when neither has them.
+- `pretrained(cls, folder)`: the weights of a folder as a model of transformers, one model at a time.
 - `open_model(name)`: any encoder or causal language model by its hub id. Weights are read from safetensors only, never from pickles.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from mosld.fetch import hub_reachable
 Progress = Callable[[str, float | None], object]
 TIMEOUT = 3.0  # seconds
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+_loading = threading.Lock()
 
 
 def snapshot(repo: str, files: tuple[str, ...] = FILES, progress: Progress | None = None) -> Path | None:
@@ -38,6 +41,16 @@ def snapshot(repo: str, files: tuple[str, ...] = FILES, progress: Progress | Non
         raise ConfigError(f"backbone: the hub does not give '{repo}' ({type(error).__name__}); check the name, or log in if it is gated.") from None
 
 
+def pretrained(cls, folder: Path, **options):
+    """`cls.from_pretrained(folder)` in plain float32, from safetensors only; "eager" is the faster attention for short texts on few cores.
+
+    One at a time: while it loads, transformers replaces methods of its classes (`tie_weights` among them), and two threads that load side
+    by side can leave them replaced for good.
+    """
+    with _loading:
+        return cls.from_pretrained(folder, **{"use_safetensors": True, "dtype": "float32", "attn_implementation": "eager", **options})
+
+
 def open_model(name: str, progress: Progress | None = None):
     """(model, tokenizer, source) of a hub id. Raises ConfigError when it cannot be had or is no encoder or causal language model."""
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
@@ -55,8 +68,7 @@ def open_model(name: str, progress: Progress | None = None):
             raise ConfigError(f"backbone: '{name}' is an encoder-decoder; choose an encoder or a causal language model.")
         causal = any(a.endswith(("CausalLM", "LMHeadModel")) for a in config.architectures or ())
         auto = AutoModelForCausalLM if causal else AutoModel
-        # In plain float32 as everywhere in the lab; "eager" is the faster attention for short texts on few cores.
-        model = auto.from_pretrained(folder, use_safetensors=True, dtype="float32", attn_implementation="eager")
+        model = pretrained(auto, folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, ConfigError):

@@ -22,7 +22,7 @@ def open_model(progress: hub.Progress | None = None):
     from transformers import BertModel, PreTrainedTokenizerFast
 
     folder, route = _folder(progress)
-    model = BertModel.from_pretrained(folder, add_pooling_layer=False, use_safetensors=True, dtype="float32", attn_implementation="eager")
+    model = hub.pretrained(BertModel, folder, add_pooling_layer=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="[PAD]", unk_token="[UNK]")
     return model, tokenizer, f"{route}, model.safetensors sha256 {SHA256}"
 

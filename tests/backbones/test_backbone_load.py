@@ -97,6 +97,18 @@ def test_smollm2_against_the_slow_reference():
             assert row.tolist() == pytest.approx(slow_decoder(backbone, example), abs=1e-3)
 
 
+def test_loading_side_by_side_leaves_transformers_whole():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from transformers import PreTrainedModel
+
+    before = PreTrainedModel.tie_weights
+    with ThreadPoolExecutor(6) as pool:
+        models = list(pool.map(lambda _: backbones.load("nano").model, range(12)))
+    assert PreTrainedModel.tie_weights is before
+    assert not any(p.is_meta for model in models for p in model.parameters())
+
+
 def test_loading_a_name_imports_torch_only_when_asked():
     code = "import sys, mosld.backbones; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
