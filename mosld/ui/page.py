@@ -15,10 +15,12 @@ from mosld.ui.canvas.timeline import FEED_HTML, TIMELINE_HTML, feed_javascript, 
 from mosld.ui.controls import HIDEABLE, Controls, task_choices
 from mosld.ui.facts import facts
 from mosld.ui.handlers import SPEEDS, Handlers
+from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.limits import QUEUE, UPLOAD_BYTES, Limits
 from mosld.ui.presets import PRESETS
 from mosld.ui.record import shipped
 from mosld.ui.sessions import Sessions
+from mosld.ui.tabs import TABS
 from mosld.ui.theme import css, theme
 
 HEAD = (
@@ -30,7 +32,7 @@ FACTS = (
     '<span class="lab-formula">{{value.formula}}</span><span>{{value.count}}</span> <span>{{value.note}}</span></div>'
 )
 STORY = '<p class="lab-facts">{{value.text}}</p>'
-TABS = {"Overview": ("gates", "accuracy", "imbalance"), "Loss": ("loss",), "Router": ("router",), "Norms": ("norms",)}
+LIVE = {"Overview": ("gates", "accuracy", "imbalance"), "Loss": ("loss",), "Router": ("router",), "Norms": ("norms",)}
 COPY = """(link) => {
   const told = (note) => window.MoSLD.receive(JSON.stringify({ k: "say", note }));
   if (!link || !navigator.clipboard) return;
@@ -83,37 +85,36 @@ def build(limits: Limits | None = None) -> gr.Blocks:
                         reset = gr.Button("Reset", size="md", elem_id="reset", interactive=False)
                         speed = gr.Dropdown(list(SPEEDS), value=next(iter(SPEEDS)), show_label=False, label="Speed", elem_id="speed", container=False)
                     gr.HTML(html_template=TIMELINE_HTML, js_on_load=timeline_javascript(), elem_id="timeline", apply_default_css=False)
+                buttons, values = [pause, step1, step10, reset], controls.inputs
+                lab = Lab(h, feed, buttons, memory)
                 with gr.Tabs():
-                    for title, names in TABS.items():
+                    for title, names in LIVE.items():
                         with gr.Tab(title):
                             for name in names:
-                                view = VIEWS[name]
-                                gr.HTML(html_template=view.html(), js_on_load=view.javascript(), elem_id=f"view-{name}", apply_default_css=False)
+                                lab.picture(VIEWS[name])
+                    for tab in TABS:
+                        with gr.Tab(tab.TITLE):
+                            tab.place(lab)
 
-        quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        at_once = {"queue": False, **quiet}
-        buttons, values = [pause, step1, step10, reset], controls.inputs
         for button, handler, inputs in ((run, h.start, values), (pause, h.toggle, None), (step1, h.step1, values), (step10, h.step10, values)):
-            planned = button.click(handler, inputs, [feed, *buttons], **at_once)
-            streamed = planned.then(h.stream, None, feed, concurrency_id="train", concurrency_limit=limits.runs, **quiet)
-            streamed.then(h.settle, None, [*buttons, memory], **at_once)
-        reset.click(h.reset, None, [feed, *buttons], **at_once)
-        speed.change(h.speed, speed, None, **at_once)
-        feed.resync(h.resync, None, feed, **at_once)
+            lab.train(button.click, handler, inputs)
+        reset.click(h.reset, None, [feed, *buttons], **AT_ONCE)
+        speed.change(h.speed, speed, None, **AT_ONCE)
+        feed.resync(h.resync, None, feed, **AT_ONCE)
         for name, handler in (("lr", h.change_lr), ("dropout", h.change_dropout), ("balance", h.change_balance)):
             part = controls.parts[name]
             events = [part.release] if isinstance(part, gr.Slider) else [part.submit, part.blur]
-            gr.on(events, handler, part, feed, **at_once)
+            gr.on(events, handler, part, feed, **AT_ONCE)
 
         by, listed = controls.parts["by"], controls.parts["values"]
         single = [controls.parts[name] for name in controls.single]
-        by.input(h.compare, by, listed, **at_once)
-        gr.on([by.change, listed.change], h.settle_knobs, [by, listed], single, **at_once)
-        preset.input(h.preset, preset, [story, *values], **at_once)
-        gr.on([p.change for p in values], h.facts, values, note, trigger_mode="always_last", **at_once)
-        copy.click(h.link, [hide, *values], [link, feed], **at_once).then(None, link, None, js=COPY)
-        own.upload(h.upload, [own, controls.parts["tasks"]], [controls.parts["tasks"], feed], **at_once)
-        page.load(h.restore, memory, [feed, pause, *(folds[name] for name in HIDEABLE), *values], **at_once)
+        by.input(h.compare, by, listed, **AT_ONCE)
+        gr.on([by.change, listed.change], h.settle_knobs, [by, listed], single, **AT_ONCE)
+        preset.input(h.preset, preset, [story, *values], **AT_ONCE)
+        gr.on([p.change for p in values], h.facts, values, note, trigger_mode="always_last", **AT_ONCE)
+        copy.click(h.link, [hide, *values], [link, feed], **AT_ONCE).then(None, link, None, js=COPY)
+        own.upload(h.upload, [own, controls.parts["tasks"]], [controls.parts["tasks"], feed], **AT_ONCE)
+        page.load(h.restore, memory, [feed, pause, *(folds[name] for name in HIDEABLE), *values], **AT_ONCE)
         page.unload(h.leave)
     return page.queue(max_size=QUEUE, default_concurrency_limit=8)
 

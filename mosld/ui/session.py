@@ -1,6 +1,6 @@
 """One visitor's session: its run, its files, its folder. The only module of the page that meets torch, and that only once needed.
 
-- `Session`: prepare a run, stream its messages, pause, step, change, resume, save. All state of a visitor is in it.
+- `Session`: prepare a run, stream its messages, pause, step, change, ask, resume, save. All state of a visitor is in it.
 - `message`, `say`: what is sent to the page; `runs`: run directories; `imports`: what takes seconds to import.
 - `share_cores`: threads of one run, so that visitors do not slow one another down.
 
@@ -20,7 +20,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +57,17 @@ class _Job:
         self.stale = False  # the visitor has moved on: nothing it says counts any more
         self.thread: threading.Thread | None = None
         self.told = threading.Event()  # its stream has ended
+        self.asked: queue.SimpleQueue = queue.SimpleQueue()  # (question, Future) to be answered between two steps
+
+    def answer(self, trainer) -> None:
+        """Answer what was asked so far."""
+        while not self.asked.empty():
+            question, future = self.asked.get()
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(question(trainer))
+                except Exception as problem:  # the one who asked gets it
+                    future.set_exception(problem)
 
 
 class Session:
@@ -77,6 +90,7 @@ class Session:
         self._plan: tuple | None = None
         self._job: _Job | None = None
         self._lock = threading.Lock()
+        self._looking = threading.Lock()  # held by who uses the trainer: the thread of a job, or a question between jobs
 
     # What handlers call; each returns at once.
 
@@ -111,6 +125,29 @@ class Session:
         """Hot change of a running or paused run. Raises ConfigError."""
         if self.trainer is not None and self.state in ("running", "paused"):
             self.trainer.change(**values)
+
+    def ask(self, question: Callable, seconds: float = 20):
+        """What `question(trainer)` finds in this visitor's run, between two of its steps where it is training.
+
+        Raises ConfigError where there is no run, or where the answer takes longer than `seconds`.
+        """
+        with self._lock:
+            trainer, job = self.trainer, self._job
+            running = self.state in ("running", "loading", "ready")
+            if trainer is None and not running and self.state == "paused":  # adopted: its run directory is there, its trainer is not
+                raise ConfigError("run: press Step 1 first, so that the run left here is loaded.")
+            if trainer is None:
+                raise ConfigError("run: there is none to look into yet; press Run first.")
+            if running and job is not None:
+                job.asked.put((question, future := Future()))
+        if not running or job is None:
+            with self._looking, share_cores():
+                return question(trainer)
+        try:
+            return future.result(seconds)
+        except FutureTimeout:
+            future.cancel()
+            raise ConfigError("run: it is busy; press Pause and try again.") from None
 
     def halt(self) -> None:
         """Forget the run. Its thread ends after its step and saves what it has done."""
@@ -215,7 +252,7 @@ class Session:
         """The thread of a job. The trainer itself writes every frame and, whatever ends it, the adapters."""
         ending = ("failed", "The run broke off.", True)
         try:
-            with share_cores():
+            with self._looking, share_cores():
                 ending = self._begin(job)
         except ConfigError as problem:
             ending = ("failed", str(problem), True)
@@ -226,6 +263,7 @@ class Session:
             with self._lock:
                 if not job.stale:
                     self.state = ending[0]
+            job.answer(self.trainer)
             job.out.put(("done", ending))
 
     def _begin(self, job: _Job) -> tuple[str, str, bool]:
@@ -264,6 +302,7 @@ class Session:
         self.state = self.state if job.stale else "running"
         for last in trainer.frames():
             job.out.put(("frame", last))
+            job.answer(trainer)
             late = time.monotonic() > end
             if job.halt.wait(0 if goal else self.delay) or late or (goal and last.step >= goal):
                 trainer.pause()

@@ -71,4 +71,5 @@ def theme() -> gr.themes.Base:
 
 
 def css() -> str:
-    return (Path(__file__).parent / "assets" / "lab.css").read_text(encoding="utf-8")
+    """All style sheets of `assets/`: lab.css for the page, one for each tab that has a style of its own."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parent / "assets").glob("*.css")))

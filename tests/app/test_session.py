@@ -1,6 +1,7 @@
 """A visitor's session over the real Trainer: run, pause, step, resume, leave, and what it refuses."""
 
 import json
+import threading
 import time
 
 import pytest
@@ -151,3 +152,20 @@ def test_old_folders_are_cleared_and_strangers_left_alone(tmp_path):
         os.utime(folder, (time.time() - 9999, time.time() - 9999))
     Sessions(WIDE, tmp_path).of("a")
     assert not old.exists() and stranger.exists()
+
+
+def test_a_question_is_answered_between_two_steps(session):
+    with pytest.raises(ConfigError, match="press Run first"):
+        session.ask(lambda trainer: trainer.step)
+    session.prepare(RunConfig(steps=40, **SMALL))
+    told = threading.Thread(target=lambda: list(session.stream()))
+    told.start()
+    while session.trainer is None:
+        time.sleep(0.01)
+    first = session.ask(lambda trainer: trainer.step)
+    second = session.ask(lambda trainer: trainer.step)
+    with pytest.raises(ZeroDivisionError):
+        session.ask(lambda trainer: 1 / 0)
+    told.join()
+    assert 0 <= first <= second <= 40 and session.state == "ended"
+    assert session.ask(lambda trainer: trainer.step) == 40

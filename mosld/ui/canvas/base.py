@@ -15,13 +15,17 @@ PROJECTION = ("projection", "Projection", (("all", "all"),))
 
 @dataclass(frozen=True)
 class View:
-    """One live picture. `shows` is its one line, `defines` are paragraphs shown on demand."""
+    """One picture. `shows` is its one line, `defines` are paragraphs shown on demand.
+
+    A live one draws the run's frames; a still one (`live=False`) draws the JSON text that its component has as value.
+    """
 
     name: str
     title: str
     shows: str
     defines: tuple[str, ...]
     choices: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = ()
+    live: bool = True
 
     def html(self) -> str:
         """A figure with a fixed canvas. Nothing in it changes while frames arrive but what the script draws."""
@@ -36,9 +40,10 @@ class View:
 
     def javascript(self) -> str:
         """What runs once the figure is on the page: the view's own script, then mount, as soon as the shared scripts are there."""
+        place = f"mount('{self.name}', element)" if self.live else f"still('{self.name}', element, () => props.value, watch)"
         return (
             "const go = () => { if (!window.MoSLD || !window.MoSLD.chart) return setTimeout(go, 20);\n"
-            f"{script(self.name)}\nwindow.MoSLD.mount('{self.name}', element); }};\ngo();"
+            f"{script(self.name)}\nwindow.MoSLD.{place}; }};\ngo();"
         )
 
 

@@ -1,5 +1,5 @@
 // What every picture shares: colours from the page's theme, a sharp canvas, marks that answer to the pointer and to the
-// arrow keys, one tooltip, and mount(), which gives a view its place on the page.
+// arrow keys, one tooltip, and mount() and still(), which give a live or an answered view its place on the page.
 ((M) => {
   const root = () => getComputedStyle(document.querySelector(".gradio-container") || document.body);
   let colours = null;
@@ -45,24 +45,18 @@
   const hide = () => { tip.style.display = "none"; };
   window.addEventListener("scroll", hide, { passive: true });
 
-  // Draw `view` into the figure `element`: { height(S, width), draw(g, S), say(S), depends }. A picture is drawn anew only where
-  // what it depends on changed: "probed", "scored" or every frame, the place of the scrubber, the choices, size and colours.
-  M.mount = (name, element) => {
-    const view = M.views[name], canvas = element.querySelector("canvas"), words = element.querySelector(".lab-say");
-    const ctx = canvas.getContext("2d");
-    M.menus(element);
-    let stamp = "";
-    const state = (S) => {
-      const last = S.frames[S.frames.length - 1] || {}, f = S.shown() || {};
-      return [S.run, S.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && S.at, S.layer, S.projection, S.measure, S.smooth, S.log, ring && ring.i].join();
-    };
-    let hits = [], width = 0, dirty = true, ring = null, spoken = 0, later = 0, visible = true;
+  // A figure: its canvas, its marks with tooltip and keys, its words. view: { height(data, width), draw(g, data), say(data), empty }.
+  // source: data() or null while there is none; coming(): what the height is taken from till then, so that nothing jumps, or null;
+  // stamp(): the picture is drawn anew only where it changed; busy(): words may wait.
+  function figure(element, view, source) {
+    const canvas = element.querySelector("canvas"), words = element.querySelector(".lab-say"), ctx = canvas.getContext("2d");
+    let hits = [], width = 0, dirty = true, ring = null, spoken = 0, later = 0, visible = true, stamp = "", asked = false;
     const g = { ctx, hit: (x, y, w, h, text) => hits.push({ x, y, w, h, text }) };
 
     function draw() {
       dirty = false;
       width = canvas.parentElement.clientWidth;
-      const height = M.header ? view.height(M, width) : 220, ratio = window.devicePixelRatio || 1;
+      const data = source.data(), room = data || source.coming(), height = room ? view.height(room, width) : 220, ratio = window.devicePixelRatio || 1;
       canvas.parentElement.style.height = height + "px";
       if (!width || !visible) { dirty = true; return; }
       if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
@@ -70,26 +64,26 @@
         canvas.height = Math.round(height * ratio);
         canvas.style.height = height + "px";
       }
-      const now = [state(M), width, height, ratio, M.colours().ink].join();
+      const now = [source.stamp(), ring && ring.i, width, height, ratio, M.colours().ink].join();
       if (now === stamp) return;
       stamp = now;
       ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
       ctx.clearRect(0, 0, width, height);
       hits = [];
       Object.assign(g, { w: width, h: height, c: M.colours() });
-      if (M.header && M.frames.length) {
-        view.draw(g, M);
+      if (data) {
+        view.draw(g, data);
         if (ring && hits[ring.i]) outline(hits[ring.i]);
         speak();
-      } else M.label(g, "Press Run: the picture fills while training.", width / 2, height / 2, { align: "center", colour: g.c.soft });
+      } else M.label(g, view.empty || "Press Run: the picture fills while training.", width / 2, height / 2, { align: "center", colour: g.c.soft });
     }
     function speak() {
-      const now = Date.now();
+      const now = Date.now(), data = source.data();
       clearTimeout(later);
-      if (now - spoken < (M.state === "running" ? 10000 : 1000)) { later = setTimeout(speak, 1100); return; }
+      if (now - spoken < (source.busy() ? 10000 : 1000)) { later = setTimeout(speak, 1100); return; }
       spoken = now;
-      if (!M.header || !M.frames.length) return;
-      const text = view.say(M);
+      if (!data) return;
+      const text = view.say(data);
       if (words.textContent !== text) words.textContent = text;
       canvas.setAttribute("aria-label", text);
     }
@@ -99,9 +93,8 @@
       ctx.setLineDash([]);
       ctx.strokeRect(b.x + 1, b.y + 1, b.w - 2, b.h - 2);
     }
-    let asked = false;
     const mark = () => { dirty = true; if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); }); } };
-    M.on((what) => { if (visible || what !== "frames") mark(); else dirty = true; });
+    M.on((what) => { if (what === "theme") mark(); });
     new ResizeObserver(() => { if (canvas.parentElement.clientWidth !== width) mark(); }).observe(canvas.parentElement);
     new IntersectionObserver((e) => { visible = e[e.length - 1].isIntersecting; if (visible && dirty) draw(); }, { rootMargin: "200px" }).observe(canvas);
 
@@ -129,6 +122,28 @@
     });
     mark();
     draw();
+    return { mark, frame: () => (visible ? mark() : (dirty = true)) };
+  }
+
+  // A live view of the run: what it depends on is "probed", "scored" or every frame, the place of the scrubber and the choices.
+  M.mount = (name, element) => {
+    const view = M.views[name];
+    M.menus(element);
+    const stamp = () => {
+      const last = M.frames[M.frames.length - 1] || {}, f = M.shown() || {};
+      return [M.run, M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.projection, M.measure, M.smooth, M.log].join();
+    };
+    const of = figure(element, view, { data: () => (M.header && M.frames.length ? M : null), coming: () => M.header && M, stamp, busy: () => M.state === "running" });
+    M.on((what) => (what === "frames" ? of.frame() : of.mark()));
+  };
+
+  // A still view of what the server answered: a JSON text in read(), which watch() tells of; "" or null clears it.
+  M.still = (name, element, read, watch) => {
+    let data = null, count = 0;
+    const of = figure(element, M.views[name], { data: () => data, coming: () => null, stamp: () => count, busy: () => false });
+    const take = () => { const text = read(); data = text ? JSON.parse(text) : null; count += 1; of.mark(); };
+    watch("value", take);
+    take();
   };
 
   // The mark that lies nearest in a direction.
