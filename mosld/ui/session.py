@@ -85,6 +85,7 @@ class Session:
         self.left = ""  # key of the run that an earlier session of this browser left
         self.delay = 0.0  # seconds to wait after each step
         self.seen = time.monotonic()
+        self.tabs: dict[str, object] = {}  # what a tab keeps for this visitor, by the tab's name
         self._adopted = False  # the page has not been told of the adopted run's frames yet
         self._sent: list[list] = []  # packed frames of the run
         self._plan: tuple | None = None
