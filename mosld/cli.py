@@ -5,7 +5,7 @@
 - `merge`: adapters of single tasks merged into one model, beside training on the mixture (`mosld.studies.merge`).
 - `params`: trainable parameters of a method on a model's shape, counted without weights.
 - `tasks`: every task with its licence and source.
-- `knobs`: every setting with its default, bounds and link key.
+- `knobs`: every setting of runs and of merging with its default, bounds and link key.
 
 Flags come from the schema alone. A setting that cannot be used is one sentence on stderr and exit status 2. torch is imported by the commands
 that train, not before.
@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, Strict, knobs, to_text
+from mosld.merging.config import MERGES, MergeConfig
 from mosld.registry import METHODS
 from mosld.texts import table
 
@@ -78,7 +79,7 @@ def _metavar(knob: Knob) -> str:
 
 def _help(knob: Knob) -> str:
     bounds = f" {knob.low:.12g} to {knob.high:.12g}." if knob.low is not None and knob.high is not None else ""
-    return f"{knob.help}{bounds} Default: {to_text(knob.name, knob.default) or 'none'}.".replace("%", "%%")
+    return f"{knob.help}{bounds} Default: {_default(knob)}.".replace("%", "%%")
 
 
 def _train_parser(commands) -> None:
@@ -146,26 +147,11 @@ def follow(trainer) -> int:
 
 
 def summary(log) -> str:
-    """A Markdown table: accuracy of every task before training and in each arm, beside chance and the commonest answer.
+    """What the run came to, as text: `mosld.studies.summary` with its table in Markdown."""
+    from mosld.studies.summary import summary as last_scores
 
-    After the last step all of it is on test rows; of a run that ended early, the latest scores on validation rows.
-    """
-    scored = [f for f in log.frames if f.arms[0].accuracy]
-    if not scored:
-        return "Nothing was scored yet."
-    last = scored[-1]
-    part, untrained = ("test", log.untrained) if log.untrained else ("validation", scored[0].arms[0].accuracy)
-    rows = [["task", "chance", "majority", "untrained", *log.arms]]
-
-    def row(label: str, names: list[str]) -> list[str]:
-        columns = [log.chance, log.majority, untrained, *(a.accuracy for a in last.arms)]
-        return [label, *(f"{sum(c[n] for n in names) / len(names):.3f}" for c in columns)]
-
-    rows += [row(name, [name]) for name in log.tasks]
-    if len(log.tasks) > 1:
-        rows.append(row("mean of the mixture", log.tasks))
-    rows += [row(f"{name} (held out)", [name]) for name in log.held_out]
-    return f"Accuracy at step {last.step} on {part} rows\n\n{table(rows)}"
+    sentence, rows = last_scores(log)
+    return f"{sentence}\n\n{table(rows)}" if rows else sentence
 
 
 def _compare_parser(commands) -> None:
@@ -178,7 +164,6 @@ def _compare_parser(commands) -> None:
 
 
 def _merge_parser(commands) -> None:
-    from mosld.merging.config import MergeConfig
     from mosld.studies import merge
 
     p = commands.add_parser("merge", help="merge adapters of single tasks and compare with training on the mixture", description=merge.DESCRIPTION)
@@ -219,12 +204,26 @@ def _tasks(args) -> int:
     return 0
 
 
-def _knobs(args) -> int:
+def _default(knob: Knob) -> str:
+    """A knob's default as typed; 'none' where there is none."""
+    if knob.default is None and knob.name != "balance":  # balance alone can be told 'own'
+        return "none"
+    return "all" if knob.default == tuple(MERGES) else to_text(knob.name, knob.default) or "none"
+
+
+def _listing(model: type[Strict]) -> str:
     rows = [["setting", "default", "allowed", "link key", "meaning"]]
-    for k in knobs():
+    for k in knobs(model):
         allowed = ", ".join(k.choices) if k.choices else f"{k.low:.12g} to {k.high:.12g}" if k.low is not None and k.high is not None else k.kind
-        rows.append([k.name, to_text(k.name, k.default) or "-", allowed, k.key, k.help])
-    print(table(rows), "\n\nSettings of one method alone, given as --options name=value,name=value:\n")
+        rows.append([k.name, _default(k), allowed, k.key, k.help])
+    if model is not RunConfig:  # links hold runs only
+        rows = [[*row[:3], row[4]] for row in rows]
+    return table(rows)
+
+
+def _knobs(args) -> int:
+    print(_listing(RunConfig), "\n\nSettings of merging, for `python -m mosld merge`:\n")
+    print(_listing(MergeConfig), "\n\nSettings of one method alone, given as --options name=value,name=value:\n")
     rows = [["method", "setting", "default", "allowed", "meaning"]]
     for method, entry in METHODS.items():
         for name, o in entry.options.items():

@@ -26,9 +26,8 @@ from nbclient.exceptions import CellExecutionError
 FOLDER = Path(__file__).resolve().parent
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
 MOST_BYTES = 600_000
-# What would otherwise be committed with the output: tqdm's wish for a package that nothing here needs, and joblib's note that a busy machine
-# made it start another worker.
-QUIET = "ignore:IProgress not found,ignore:A worker stopped"
+# What would otherwise be committed with the output: joblib's note that a busy machine made it start another worker.
+QUIET = "ignore:A worker stopped"
 PAIRING = "ipynb,py:percent"
 
 

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from mosld.cli import main, table
+from mosld.merging.config import MergeConfig
 
 QUICK = ["--layers", "1", "--batch", "4", "--eval-rows", "12", "--rank", "4", "--tasks", "world/mood,world/place"]
 
@@ -106,6 +107,16 @@ def test_knobs_lists_every_setting(capsys):
     assert main(["knobs"]) == 0
     text = capsys.readouterr().out
     assert "top_k" in text and "probe_every" in text and "gate_dropout" in text
+
+
+def test_knobs_lists_every_setting_of_merging(capsys):
+    assert main(["knobs"]) == 0
+    part = capsys.readouterr().out.split("Settings of merging")[1].split("Settings of one method")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in part.splitlines() if line.startswith("|")][2:]
+    assert [row[0] for row in rows] == list(MergeConfig.model_fields)
+    found = {row[0]: row[1:3] for row in rows}
+    assert found["lam"] == ["0.3", "0 to 2"] and found["ada_steps"] == ["500", "1 to 100000"] and found["powers"][0] == "4.0,2.0,1.0"
+    assert found["unlabelled"] == ["held-out", "held-out, test"] and found["ties_lam"] == ["none", "0 to 10"] and found["methods"][0] == "all"
 
 
 def test_table_aligns_words_left_and_numbers_right():

@@ -2,10 +2,12 @@
 
 - `runs`: `losses`, `accuracy`, `gates`, `router`, `norms`, `imbalance`, `overview` of a RunLog, or of several with other seeds; `tables`.
 - `plain`: `heat`, `bars`, `dots`, `curves`, `scatter` of matrices, dictionaries and tables from anywhere.
+- `files`: `pictures`, all of a run's pictures as PNG or SVG files.
 - `live`: `watch` a run in one picture that is updated in place; `progress`, a line that is.
 - `style`: the one style.
 """
 
+from mosld.figures.files import pictures
 from mosld.figures.live import progress, watch
 from mosld.figures.plain import bars, curves, dots, heat, scatter
 from mosld.figures.runs import accuracy, gates, imbalance, losses, norms, overview, router, tables
@@ -23,6 +25,7 @@ __all__ = [
     "losses",
     "norms",
     "overview",
+    "pictures",
     "progress",
     "router",
     "scatter",

@@ -78,6 +78,13 @@ class Picture(Figure):
         image.save(file, "png", optimize=True)
         return file.getvalue()
 
+    def svg(self) -> bytes:
+        """The picture as an SVG file whose letters are outlines; the same picture gives the same bytes."""
+        file = io.BytesIO()
+        with matplotlib.rc_context({"svg.hashsalt": "mosld"}):
+            self.savefig(file, format="svg", metadata={"Date": None, "Title": self.alt})
+        return file.getvalue()
+
 
 def canvas(rows: int = 1, columns: int = 1, width: float = 4.2, height: float = 2.9, **further) -> tuple[Picture, np.ndarray]:
     """A Picture with `rows` x `columns` axes, each `width` x `height` inches, and the axes as an array [rows, columns]."""

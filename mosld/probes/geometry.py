@@ -17,9 +17,8 @@ def update_cosines(up: Tensor, down: Tensor) -> Tensor:
     """
     experts = max(len(up), len(down))
     up, down = up.expand(experts, -1, -1), down.expand(experts, -1, -1)
-    left = torch.einsum("ior,jos->ijrs", up, up)
-    right = torch.einsum("irk,jsk->ijrs", down, down)
-    inner = (left * right).sum((2, 3))
+    # one row at a time: all E x E x r x r products at once would not fit for large E and r
+    inner = torch.stack([((up[i].t() @ up) * (down[i] @ down.transpose(1, 2))).sum((1, 2)) for i in range(experts)])
     size = inner.diagonal().clamp(min=0).sqrt()
     return inner / (size[:, None] * size).masked_fill((size[:, None] * size) == 0, float("nan"))
 

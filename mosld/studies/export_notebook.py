@@ -3,7 +3,7 @@
 The notebook holds the run's settings in full and what was changed by hand on the way, so that on the same machine it gives the same
 numbers; beside them it keeps those of the run it was made from. It needs this package and Jupyter, and no gradio.
 
-- `notebook(log)`: the text. `changes(log)`: what was changed during the run, and after which step.
+- `notebook(log)`: the text. `changes(log)`: what was changed during the run, and after which step. `settings(config)`: it as Python.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def notebook(log: RunLog) -> str:
         new_markdown_cell(_head(log)),
         new_code_cell("import pandas as pd\n\nfrom mosld import figures\nfrom mosld.config import RunConfig\nfrom mosld.training import Trainer"),
         new_markdown_cell("## The settings\n\n`python -m mosld knobs` says what each of them means."),
-        new_code_cell(_settings(log.config)),
+        new_code_cell(settings(log.config)),
         new_markdown_cell("## The run\n\nThe picture is redrawn in place while it goes on."),
         new_code_cell(_run(log)),
         new_markdown_cell("## Loss and accuracy"),
@@ -99,7 +99,7 @@ def _head(log: RunLog) -> str:
     return "\n\n".join(lines)
 
 
-def _settings(config: RunConfig) -> str:
+def settings(config: RunConfig) -> str:
     """`config = RunConfig(...)` in full, since defaults may change: first what differs from them today."""
     lines = {own: [] for own in (True, False)}
     for k in knobs():

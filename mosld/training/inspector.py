@@ -3,18 +3,20 @@
 - `Inspector.route`: tokens of a question, the gates each adapted linear gave them, the option scores.
 - `Inspector.steered`: a block inside which an expert is muted (it gets no token) or forced (it gets every token).
 - `Inspector.accuracy`: share of a task's validation rows answered right, steered or not.
+- `route_text`: all of this for one text as plain JSON-able values, for the page, the API and scripts.
 
-Shapes: E experts, L tokens of the question.
+Experts and arms are counted from 0. Shapes: E experts, L tokens of the question.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from mosld.adapters.adapter import Adapter
 from mosld.config import ConfigError
 from mosld.tasks.base import Example
 from mosld.training.trainer import SCORE_ROWS, Trainer
@@ -31,19 +33,25 @@ class Routed:
 
 
 class Inspector:
-    """Looks at one arm of a trainer, between steps. Raises ConfigError for an arm without a router."""
+    """Looks at one arm of a trainer, between steps. Raises ConfigError for an arm that is not there."""
 
     def __init__(self, trainer: Trainer, arm: int = 0):
+        if not 0 <= arm < len(trainer.arms):
+            raise ConfigError(f"arm: {arm} is not allowed; give a whole number from 0 to {len(trainer.arms) - 1}.")
         self.trainer, self.arm = trainer, trainer.arms[arm]
         self.adapters = {a.site.name: a for a in self.arm.handle.adapters}
 
     @torch.inference_mode()
     def route(self, question: str, options: tuple[str, ...] | list[str], task: int = 0) -> Routed:
-        """Gates of every token of `question` and the scores of its options. `task` matters to task-routed methods only."""
-        if not question.strip() or not options:
+        """Gates of every token of `question` and the scores of its options.
+
+        `task`, an index among the trainer's tasks, matters to task-routed methods only; a held-out task is put to them as the mixture's
+        last. A decoder reads question and first option as one text. Raises ConfigError for an empty text.
+        """
+        if not question.strip() or not options or not all(o.strip() for o in options):
             raise ConfigError("text: it is empty; give a sentence and at least one option.")
         backbone = self.trainer.backbone
-        batch = self.trainer.place(backbone.batch([Example(question, tuple(options), 0)], [task]))
+        batch = self.trainer.place(backbone.batch([Example(question, tuple(options), 0)], [min(task, self.trainer.mixture_size - 1)]))
         scores = self.arm.score(batch)[0].softmax(0)
         row = int(batch.question_row[0]) if batch.question_row[0] >= 0 else int(batch.option_row[0, 0])
         real = batch.attention_mask[row].bool()
@@ -65,7 +73,7 @@ class Inspector:
 
         Raises ConfigError for an expert or a linear that is not there, and for a method whose gate cannot be steered.
         """
-        chosen = [a for name, a in self.adapters.items() if a.site.experts > 1 and (linears is None or name in linears)]
+        chosen = [a for a in self.routed if linears is None or a.site.name in linears]
         if not chosen or not all(a.steerable for a in chosen):
             raise ConfigError(f"expert: {self.arm.config.label} has no token router here that could be steered.")
         low = min(a.site.experts for a in chosen)
@@ -84,7 +92,85 @@ class Inspector:
     @torch.inference_mode()
     def accuracy(self, name: str, rows: int = SCORE_ROWS) -> float:
         """Share of the first `rows` validation rows of one of the run's tasks that the arm answers right."""
-        for index, task in enumerate(self.trainer.tasks):
-            if task.name == name:
-                return self.trainer.accuracy(self.arm, index, task.validation[:rows])
-        raise ConfigError(f"task: '{name}' is not one of this run; choose {', '.join(t.name for t in self.trainer.tasks)}.")
+        index = self.task(name)
+        return self.trainer.accuracy(self.arm, index, self.trainer.tasks[index].validation[:rows])
+
+    def task(self, name: str) -> int:
+        """Index of a task of the run, held-out ones at the end. Raises ConfigError."""
+        names = [t.name for t in self.trainer.tasks]
+        if name not in names:
+            raise ConfigError(f"task: '{name}' is not one of this run; choose {', '.join(names)}.")
+        return names.index(name)
+
+    @property
+    def routed(self) -> list[Adapter]:
+        """The adapters that have gates."""
+        return [a for a in self.adapters.values() if a.site.experts > 1]
+
+    @property
+    def steerable(self) -> bool:
+        """Whether experts can be muted and forced: some linear has a router, and every router looks at tokens."""
+        return bool(self.routed) and all(a.steerable for a in self.routed)
+
+
+def route_text(
+    trainer: Trainer,
+    text: str,
+    options: Sequence[str],
+    arm: int = 0,
+    task: str = "",
+    expert: int | None = None,
+    force: bool = False,
+    linears: list[str] | None = None,
+) -> dict:
+    """What the router of one arm does with a text, in plain values.
+
+    Args:
+        options: answers to choose from. task: name of the task the text belongs to, the first by default; for task-routed methods.
+        expert: mute this one, or with `force` send it every token; None steers nothing. linears: where it is steered, everywhere by default.
+
+    Returns a dict: `arm`, `method`, `step`; `note`, a sentence where the gates are not one token's own; `steerable`; `tokens` [L];
+    `linears`, of the routed ones, each with `name`, `layer`, `projection`, `experts`, `gates` and `probabilities` [E][L] (`steered`: the
+    gates while the expert is steered, or None); `options`, each with its `text`, its `score` in [0, 1] and its `steered` score or None.
+
+    Raises ConfigError for an empty text, an arm, task, expert or linear that is not there, and a method that cannot be steered.
+    """
+    inspector = Inspector(trainer, arm)
+    index = inspector.task(task) if task else 0
+    free, steered = inspector.route(text, options, index), None
+    if expert is not None:
+        with inspector.steered(expert, force, linears):
+            steered = inspector.route(text, options, index)
+    sites = [inspector.adapters[name].site for name in free.gates]
+    return {
+        "arm": inspector.arm.name,
+        "method": inspector.arm.config.label,
+        "step": trainer.step,
+        "note": _note(inspector, free),
+        "steerable": inspector.steerable,
+        "tokens": free.tokens,
+        "linears": [
+            {
+                "name": s.name,
+                "layer": s.layer,
+                "projection": s.target,
+                "experts": s.experts,
+                "gates": free.gates[s.name],
+                "probabilities": free.probabilities[s.name],
+                "steered": steered and steered.gates[s.name],
+            }
+            for s in sites
+        ],
+        "options": [{"text": o, "score": free.scores[i], "steered": steered and steered.scores[i]} for i, o in enumerate(options)],
+    }
+
+
+def _note(inspector: Inspector, seen: Routed) -> str:
+    """One sentence where the gates are not what a token router would give each token."""
+    label = inspector.arm.config.label
+    if not seen.gates:
+        return f"{label} has no router here: every token takes the one update, with weight 1."
+    if len(seen.tokens) > 1 and all(len(set(row)) == 1 for rows in seen.gates.values() for row in rows):
+        task = any(inspector.adapters[name].task_routed for name in seen.gates)
+        return f"{label}: all tokens of a text have the same gates" + (", those of its task." if task else ".")
+    return ""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import mosld
 from mosld.config import ConfigError, RunConfig
-from mosld.counting import SHAPES, count
+from mosld.counting import SHAPES, ModelShape, count
 from mosld.registry import METHODS
 
 
@@ -32,12 +33,16 @@ def facts(config: RunConfig) -> dict[str, str]:
     return {"formula": formula(config.method), "count": _count(config, arms), "note": " ".join(notes), "problem": ""}
 
 
+def shape_of(config: RunConfig) -> ModelShape | None:
+    """The shape of a configuration's backbone, with the layers it keeps; None where it is not known before loading."""
+    shape = SHAPES.get(config.backbone)
+    return replace(shape, layers=config.layers) if shape and 0 < config.layers < shape.layers else shape
+
+
 def _count(config: RunConfig, arms: list[RunConfig]) -> str:
-    if config.backbone not in SHAPES:
+    shape = shape_of(config)
+    if shape is None:
         return "Trainable parameters are counted when the run starts."
-    shape = SHAPES[config.backbone]
-    if 0 < config.layers < shape.layers:
-        shape = type(shape)(config.layers, shape.linears, shape.weights)
     try:
         numbers = [count(arm.adapter(), shape, len(config.tasks)) for arm in arms]
     except ConfigError as problem:

@@ -13,6 +13,13 @@ from mosld.ui.session import Session, say
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE = {"queue": False, **QUIET}
+# What a browser does with a link's address part: the whole address goes to the clipboard, and the sentence says so.
+COPY = """(link) => {
+  const told = (note) => window.MoSLD.receive(JSON.stringify({ k: "say", note }));
+  if (!link || !navigator.clipboard) return;
+  navigator.clipboard.writeText(new URL(link, window.location.href.split("?")[0]).href)
+    .then(() => told(window.MoSLD.note.replace("is below", "is copied")), () => {});
+}"""
 
 
 @dataclass

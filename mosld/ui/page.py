@@ -10,13 +10,14 @@ import os
 import gradio as gr
 
 from mosld.tasks import catalogue
+from mosld.ui import api
 from mosld.ui.canvas import VIEWS
 from mosld.ui.canvas.timeline import FEED_HTML, TIMELINE_HTML, feed_javascript, timeline_javascript
 from mosld.ui.controls import HIDEABLE, Controls, task_choices
 from mosld.ui.facts import facts
 from mosld.ui.handlers import SPEEDS, Handlers
-from mosld.ui.lab import AT_ONCE, Lab
-from mosld.ui.limits import QUEUE, UPLOAD_BYTES, Limits
+from mosld.ui.lab import AT_ONCE, COPY, Lab
+from mosld.ui.limits import KEEP_SECONDS, QUEUE, UPLOAD_BYTES, Limits
 from mosld.ui.presets import PRESETS
 from mosld.ui.record import shipped
 from mosld.ui.sessions import Sessions
@@ -33,12 +34,6 @@ FACTS = (
 )
 STORY = '<p class="lab-facts">{{value.text}}</p>'
 LIVE = {"Overview": ("gates", "accuracy", "imbalance"), "Loss": ("loss",), "Router": ("router",), "Norms": ("norms",)}
-COPY = """(link) => {
-  const told = (note) => window.MoSLD.receive(JSON.stringify({ k: "say", note }));
-  if (!link || !navigator.clipboard) return;
-  navigator.clipboard.writeText(new URL(link, window.location.href.split("?")[0]).href)
-    .then(() => told(window.MoSLD.note.replace("is below", "is copied")), () => {});
-}"""
 
 
 def build(limits: Limits | None = None) -> gr.Blocks:
@@ -46,7 +41,7 @@ def build(limits: Limits | None = None) -> gr.Blocks:
     limits = limits or Limits.from_environment()
     controls = Controls(task_choices(catalogue()))
     h = Handlers(Sessions(limits), controls)
-    with gr.Blocks(title="MoSLD Lab", analytics_enabled=False, fill_width=True) as page:
+    with gr.Blocks(title="MoSLD Lab", analytics_enabled=False, fill_width=True, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)) as page:
         _html(HEAD)
         feed = gr.HTML(shipped(), html_template=FEED_HTML, js_on_load=feed_javascript(), elem_id="feed", apply_default_css=False)
         memory = gr.BrowserState("", storage_key="mosld-run")
@@ -116,6 +111,7 @@ def build(limits: Limits | None = None) -> gr.Blocks:
         own.upload(h.upload, [own, controls.parts["tasks"]], [controls.parts["tasks"], feed], **AT_ONCE)
         page.load(h.restore, memory, [feed, pause, *(folds[name] for name in HIDEABLE), *values], **AT_ONCE)
         page.unload(h.leave)
+        api.place(lab)
     return page.queue(max_size=QUEUE, default_concurrency_limit=8)
 
 
@@ -127,7 +123,8 @@ def launch(page: gr.Blocks, **extra):
     """Serve the page with every open door shut that Gradio leaves open by default.
 
     No monitoring page, no run history, no analytics, no server-side rendering (it starts a second server), no traceback in the
-    browser, small uploads, temporary files deleted after an hour. `extra` goes to gradio's launch.
+    browser, small uploads, temporary files deleted after an hour. MCP tools only where MOSLD_MCP=1 asks for them. `extra` goes to
+    gradio's launch.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     settings = {
@@ -140,5 +137,6 @@ def launch(page: gr.Blocks, **extra):
         "max_file_size": UPLOAD_BYTES,
         "footer_links": [],
         "pwa": False,
+        "mcp_server": api.tools(),
     }
     return page.launch(**{**settings, **extra})

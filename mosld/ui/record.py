@@ -18,11 +18,11 @@ MOST_BYTES = 300_000
 NOTE = "This is a finished run of {steps} steps, replayed. Press Run to train your own."
 
 
-def packed(log) -> str:
-    """A run as one message for the page."""
+def packed(log, note: str = NOTE) -> str:
+    """A run as one message for the page, with the sentence that stands beside it."""
     packer = Packer(log)
     frames = [packer.pack(frame) for frame in log.frames]
-    return message("run", run=0, replay=True, header=header(log), frames=frames, state="idle", note=NOTE.format(steps=log.config.steps))
+    return message("run", run=0, replay=True, header=header(log), frames=frames, state="idle", note=note.format(steps=log.config.steps))
 
 
 def shipped() -> str | None:

@@ -59,6 +59,13 @@ class _Job:
         self.told = threading.Event()  # its stream has ended
         self.asked: queue.SimpleQueue = queue.SimpleQueue()  # (question, Future) to be answered between two steps
 
+    def rest(self, trainer, seconds: float) -> bool:
+        """Wait before the next step, answering what is asked meanwhile; whether the run shall pause."""
+        end = time.monotonic() + seconds
+        while not self.halt.wait(max(0, min(TICK, end - time.monotonic()))) and time.monotonic() < end:
+            self.answer(trainer)
+        return self.halt.is_set()
+
     def answer(self, trainer) -> None:
         """Answer what was asked so far."""
         while not self.asked.empty():
@@ -305,7 +312,7 @@ class Session:
             job.out.put(("frame", last))
             job.answer(trainer)
             late = time.monotonic() > end
-            if job.halt.wait(0 if goal else self.delay) or late or (goal and last.step >= goal):
+            if job.rest(trainer, 0 if goal else self.delay) or late or (goal and last.step >= goal):
                 trainer.pause()
         if trainer.done:
             return "ended", last.note if last else "The run has ended.", False

@@ -29,3 +29,12 @@ def press_run(page, count: int):
 def note(page) -> str:
     page.wait_for_function("document.querySelector('.lab-note').textContent.trim()", timeout=LONG)
     return page.inner_text(".lab-note")
+
+
+def open_tab(page, title: str):
+    """Click a tab; where there is no room for all, the last ones are in the menu behind them."""
+    tab = page.get_by_role("tab", name=title, exact=True)
+    if not tab.count():
+        page.get_by_label("More tabs").click()
+        tab = page.locator(".overflow-dropdown button", has_text=title)
+    tab.click()

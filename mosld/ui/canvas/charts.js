@@ -41,7 +41,7 @@
   };
   M.stroke = (g, arm, width = 2) => {
     Object.assign(g.ctx, { strokeStyle: g.c.arms[arm % 6], lineWidth: width, lineJoin: "round", lineCap: "butt" });
-    g.ctx.setLineDash(M.dashes[arm % 6]);
+    g.ctx.setLineDash(M.dashes[(arm + Math.floor(arm / 6)) % 6]); // the seventh has the first's colour and another dash
   };
 
   // Round tick values over [low, high].
@@ -63,7 +63,7 @@
 
   // A small line chart in the box { x, y, w, h }.
   // o: { title, value, series: [{ arm, points, name, faint }], range, floor (lowest value shown), least (height at least),
-//      refs: [{ v, name, dash }], log, gutter, format, tick, define }
+//      refs: [{ v, name, dash }], log, gutter, format, tick, define, across: { name, ticks, text } where the axis is no step }
   M.chart = (g, S, box, o) => {
     const { ctx, c } = g;
     const left = box.x + (o.gutter ?? 34), top = box.y + (o.title ? 25 : 6), right = box.x + box.w - 8, bottom = box.y + box.h - 18;
@@ -89,7 +89,7 @@
       line(ctx, left, y, right, y);
       M.label(g, (o.tick || plain)(v), left - 5, y, { size: 11, colour: c.soft, align: "right" });
     }
-    for (const v of M.ticks(0, steps, box.w > 300 ? 5 : 2)) M.label(g, plain(v), X(v), bottom + 10, { size: 11, colour: c.soft, align: "center" });
+    for (const v of o.across ? o.across.ticks : M.ticks(0, steps, box.w > 300 ? 5 : 2)) M.label(g, o.across ? o.across.text(v) : plain(v), X(v), bottom + 10, { size: 11, colour: c.soft, align: "center" });
     for (const f of S.frames) if (f.event === "change") { ctx.strokeStyle = c.soft; ctx.setLineDash([1, 3]); line(ctx, X(f.step), top, X(f.step), bottom); }
     for (const r of o.refs || []) {
       if (r.v === null || r.v === undefined || r.v < low || r.v > high) continue;
@@ -115,8 +115,8 @@
     const f = S.shown();
     if (f && S.at !== null) { ctx.strokeStyle = c.ink; ctx.lineWidth = 1; line(ctx, X(f.step), top, X(f.step), bottom); }
     g.hit(left, top, right - left, bottom - top, (dx) => {
-      const step = (dx / (right - left)) * steps, lines = [`${o.title || ""} — step ${Math.round(step)}`];
-      for (const s of o.series) if (!s.faint) { const p = nearest(s.points, step); if (p) lines.push(`${s.name}: ${format(p[1])}${p[0] !== Math.round(step) ? ` (step ${p[0]})` : ""}`); }
+      const step = (dx / (right - left)) * steps, lines = [`${o.title || ""} — ${o.across ? `${o.across.name} ${o.across.text(nearest(o.series[0].points, step)[0])}` : `step ${Math.round(step)}`}`];
+      for (const s of o.series) if (!s.faint) { const p = nearest(s.points, step); if (p) lines.push(`${s.name}: ${format(p[1])}${!o.across && p[0] !== Math.round(step) ? ` (step ${p[0]})` : ""}`); }
       for (const r of o.refs || []) if (r.name) lines.push(`${r.name}: ${format(r.v)}`);
       for (const f of S.frames) if (f.event === "change" && Math.abs(f.step - step) < steps / 60) lines.push(f.note);
       if (o.define) lines.push(o.define);
@@ -152,6 +152,42 @@
     else { ctx.moveTo(x, y - 4); ctx.lineTo(x + 4, y + 3); ctx.lineTo(x - 4, y + 3); ctx.closePath(); }
     ctx.fill();
   }
+
+  // A matrix of numbers in [-1, 1] on the two-hue scale, cells `cell` pixels wide and high, its first cell at (x, y); names of rows stand left
+  // of it, those of columns slanted above, each where there is room. o: { rows, columns, values [row][column], tell(i, j), framed(i, j) }
+  M.matrix = (g, x, y, cell, o) => {
+    const { ctx } = g, every = Math.max(1, Math.ceil(13 / cell));
+    o.rows.forEach((name, i) => { if (i % every === 0) M.label(g, name, x - 6, y + (i + 0.5) * cell, { size: 11.5, colour: g.c.soft, align: "right", max: x - 8 }); });
+    o.columns.forEach((name, j) => {
+      if (j % every) return;
+      const short = name.length < 3;
+      ctx.save();
+      ctx.translate(x + (j + 0.5) * cell + (short ? 0 : 2), y - (short ? 9 : 6));
+      if (!short) ctx.rotate(-Math.PI / 4);
+      M.label(g, name, 0, 0, { size: 11.5, colour: g.c.soft, align: short ? "center" : "left", max: 80 });
+      ctx.restore();
+    });
+    o.values.forEach((row, i) => row.forEach((v, j) => {
+      const gap = v === null, colour = gap ? g.c.grid : M.diverging(v);
+      ctx.fillStyle = colour;
+      ctx.fillRect(x + j * cell, y + i * cell, cell - 1, cell - 1);
+      if (o.framed && o.framed(i, j)) { ctx.strokeStyle = g.c.soft; ctx.lineWidth = 1.5; ctx.setLineDash([3, 2]); ctx.strokeRect(x + j * cell + 1.5, y + i * cell + 1.5, cell - 4, cell - 4); ctx.setLineDash([]); }
+      if (cell >= 29) M.label(g, gap ? "–" : v.toFixed(2).replace("-0.00", "0.00").replace("-", "−"), x + (j + 0.5) * cell - 0.5, y + (i + 0.5) * cell, { size: cell < 34 ? 10 : cell < 42 ? 11 : 11.5, align: "center", colour: gap ? g.c.ink : contrast(colour) });
+      g.hit(x + j * cell, y + i * cell, cell, cell, () => o.tell(i, j));
+    }));
+  };
+  // The ink to be read on a colour "rgb(r,g,b)": nearly black or white.
+  const contrast = (colour) => {
+    const [r, g, b] = colour.match(/\d+/g).map((v) => (v / 255) ** 2.2);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.2 ? "#16181c" : "#ffffff";
+  };
+  // The key to that scale, 28 pixels high.
+  M.matrixKey = (g, x, y, text) => {
+    const w = Math.min(180, g.w / 2.5);
+    for (let i = 0; i < w; i++) { g.ctx.fillStyle = M.diverging((2 * i) / w - 1); g.ctx.fillRect(x + i, y, 1.5, 9); }
+    ["−1", "0", "1"].forEach((v, k) => M.label(g, v, x + (k * w) / 2, y + 18, { size: 11, colour: g.c.soft, align: ["left", "center", "right"][k] }));
+    M.label(g, text, x + w + 10, y + 5, { size: 11.5, colour: g.c.soft, max: g.w - w - x - 12 });
+  };
 
   // Boxes of `count` small charts of at least `least` pixels' width (a third more where there is room), `height` high, in a place `width` wide.
   M.tiles = (count, width, least, height, top = 0) => {

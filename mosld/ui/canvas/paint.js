@@ -9,6 +9,7 @@
     colours = {
       ink: get("ink"), soft: get("soft"), faint: get("faint"), grid: get("grid"), card: get("card"),
       arms: [0, 1, 2, 3, 4, 5].map((i) => get("arm-" + i)), heat: get("heat").split(/\s*\|\s*/),
+      diverging: get("diverging").split(/\s*\|\s*/),
     };
     return colours;
   };
@@ -17,11 +18,13 @@
 
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
   // A colour of the one-hue scale, v in [0, 1]; a little lifted at the low end, where shares about 1 / E lie.
-  M.heat = (v) => {
-    const stops = M.colours().heat, x = Math.max(0, Math.min(1, v)) ** 0.8 * (stops.length - 1), i = Math.min(stops.length - 2, Math.floor(x));
-    const a = rgb(stops[i]), b = rgb(stops[i + 1]);
+  M.heat = (v) => between(M.colours().heat, Math.max(0, Math.min(1, v)) ** 0.8);
+  // A colour of the two-hue scale, v in [-1, 1]; 0 is its pale middle.
+  M.diverging = (v) => between(M.colours().diverging, (Math.max(-1, Math.min(1, v)) + 1) / 2);
+  function between(stops, share) {
+    const x = share * (stops.length - 1), i = Math.min(stops.length - 2, Math.floor(x)), a = rgb(stops[i]), b = rgb(stops[i + 1]);
     return `rgb(${a.map((c, k) => Math.round(c + (b[k] - c) * (x - i))).join(",")})`;
-  };
+  }
   // Arms differ in colour and in dash, so that a picture reads in grey too.
   M.dashes = [[], [6, 3], [2, 3], [8, 3, 2, 3], [1, 2], [10, 4]];
 
@@ -138,12 +141,35 @@
   };
 
   // A still view of what the server answered: a JSON text in read(), which watch() tells of; "" or null clears it.
+  // Its menus offer what the answer has in `offers`, { name: [[value, text]] }; what is chosen is in `data.chosen`.
+  // view.wire(element, chosen, again), where there is one, adds controls of its own: they write into `chosen` and call again();
+  // view.tell(element, data) is called whenever answer or choice changed, for words outside the canvas.
   M.still = (name, element, read, watch) => {
     let data = null, count = 0;
-    const of = figure(element, M.views[name], { data: () => data, coming: () => null, stamp: () => count, busy: () => false });
-    const take = () => { const text = read(); data = text ? JSON.parse(text) : null; count += 1; of.mark(); };
+    const view = M.views[name], chosen = {}, menus = [...element.querySelectorAll("select[data-choose]")];
+    const of = figure(element, view, { data: () => data, coming: () => null, stamp: () => count, busy: () => false });
+    const again = () => {
+      for (const menu of menus) chosen[menu.dataset.choose] = menu.value;
+      if (data) data.chosen = chosen;
+      if (view.tell) view.tell(element, data);
+      count += 1;
+      of.mark();
+    };
+    for (const menu of menus) menu.addEventListener("change", again);
+    const take = () => {
+      const text = read();
+      data = text ? JSON.parse(text) : null;
+      for (const menu of menus) {
+        const offered = data && data.offers && data.offers[menu.dataset.choose], before = menu.value;
+        if (!offered) continue;
+        menu.replaceChildren(...offered.map(([value, label]) => new Option(label, value)));
+        if (offered.some(([value]) => value === before)) menu.value = before;
+      }
+      again();
+    };
     watch("value", take);
     take();
+    if (view.wire) view.wire(element, chosen, again);
   };
 
   // The mark that lies nearest in a direction.

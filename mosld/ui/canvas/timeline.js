@@ -77,8 +77,8 @@
   // Keys anywhere outside of a field: space pauses and goes on, s makes a step, r runs, left and right move the time line.
   window.addEventListener("keydown", (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey || /^(INPUT|TEXTAREA|SELECT|BUTTON|CANVAS|SUMMARY|A)$/.test(e.target.tagName) || e.target.isContentEditable) return;
-    const press = (id) => { const b = document.getElementById(id); const button = b && (b.matches("button") ? b : b.querySelector("button")); if (button && !button.disabled) button.click(); };
+    const press = (id) => { const b = document.getElementById(id); const button = b && (b.matches("button") ? b : b.querySelector("button")); if (button && !button.disabled) button.click(); return !!b; };
     const act = { " ": () => press("pause"), s: () => press("step1"), r: () => press("run"), ArrowLeft: () => M.seek(M.index() - 1), ArrowRight: () => M.seek(M.index() + 1) }[e.key];
-    if (act && !e.target.closest("[role=tab],[role=option],[role=listbox]")) { e.preventDefault(); act(); }
+    if (act && !e.target.closest("[role=tab],[role=option],[role=listbox]") && act() !== false) e.preventDefault(); // a key whose button is not here keeps its own meaning
   });
 })(window.MoSLD);

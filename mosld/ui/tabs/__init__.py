@@ -2,4 +2,6 @@
 
 from types import ModuleType
 
-TABS: tuple[ModuleType, ...] = ()
+from mosld.ui.tabs import compare, geometry, inspect, lessons, merge, slow, take
+
+TABS: tuple[ModuleType, ...] = (inspect, slow, geometry, compare, merge, lessons, take)

@@ -1,0 +1,163 @@
+"""The geometry of a run: how its experts' updates lie to one another, and whether its tasks pull A and B in opposite directions.
+
+- `updates(trainer)`: for every adapted linear, cosines between experts' updates within each arm and across two arms, singular values.
+- `conflicts(trainer)`: for every arm, cosines between tasks' gradients on A and on B, of each linear and of all together.
+
+Both look between two steps and leave no trace in the run: no gradient, no random number, no optimiser state is touched. Definitions are
+those of `mosld.probes.geometry`. A value that is undefined (an update or a gradient of zero, as for A while B is zero) is None, a gap.
+
+Shapes: E experts, r rank, T tasks of the mixture.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mosld.adapters.adapter import Adapter
+from mosld.config import ConfigError
+from mosld.probes import geometry
+from mosld.training.arms import Arm
+from mosld.training.trainer import Trainer
+
+EXPERTS = 16  # experts looked at in a linear
+VALUES = 32  # singular values kept of an update
+TASKS = 12  # tasks whose gradients are compared
+ROWS = 16  # questions of one gradient; each task has two, from different questions
+SECONDS = 10.0  # after so long no further gradient is begun
+
+Matrix = list[list[float | None]]
+
+
+@dataclass(frozen=True)
+class Updates:
+    """One adapted linear of one arm. The scale alpha / rank is left out."""
+
+    layer: int
+    projection: str
+    experts: int  # that there are; the fields below are of the first EXPERTS
+    cosines: Matrix  # [E][E]
+    singular: list[list[float]]  # [E][r], largest first
+    stable_rank: list[float | None]  # [E]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Cosines between tasks' gradients, [T][T]. On the diagonal: between the gradients of two halves of the task's own questions."""
+
+    layer: int | None  # None: all linears together
+    projection: str | None
+    a: Matrix
+    b: Matrix
+
+
+# Updates
+
+
+@torch.no_grad()
+def updates(trainer: Trainer) -> tuple[list[list[Updates]], list[Matrix]]:
+    """What every arm's experts add to every adapted linear, [arm][linear]; and, where two arms adapt the same linears, the cosines
+    between the experts of the first and those of the second, [linear][E][E]. Raises ConfigError for a run that has diverged."""
+    if not all(p.isfinite().all() for arm in trainer.arms for p in arm.handle.parameters()):
+        raise ConfigError("run: it has diverged, and its weights are no longer numbers; try a smaller learning rate.")
+    arms = [[_factors(a) for a in arm.handle.adapters] for arm in trainer.arms]
+    found = [[_updates(a, *f) for a, f in zip(arm.handle.adapters, factors, strict=True)] for arm, factors in zip(trainer.arms, arms, strict=True)]
+    sites = [[a.site.name for a in arm.handle.adapters] for arm in trainer.arms]
+    across = [_across(first, second) for first, second in zip(*arms, strict=True)] if len(arms) == 2 and sites[0] == sites[1] else []
+    return found, across
+
+
+def _factors(adapter: Adapter) -> tuple[Tensor, Tensor]:
+    """(up [E, d_out, r], down [E, r, d_in]) of the first EXPERTS experts, what is shared repeated."""
+    up, down = adapter.products()
+    experts = min(max(len(up), len(down)), EXPERTS)
+    return tuple(w[:experts].expand(experts, -1, -1) for w in (up, down))
+
+
+def _updates(adapter: Adapter, up: Tensor, down: Tensor) -> Updates:
+    values = geometry.singular_values(up, down)
+    experts = max(map(len, adapter.products()))
+    cosines, ranks = _matrix(geometry.update_cosines(up, down)), _row(geometry.stable_rank(values))
+    return Updates(adapter.site.layer, adapter.site.target, experts, cosines, values[:, :VALUES].tolist(), ranks)
+
+
+def _across(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Matrix:
+    """Cosines between the experts of two arms. The smaller rank is filled up with zeros, which add nothing to an update."""
+    rank = max(first[1].shape[1], second[1].shape[1])
+    up = torch.cat([F.pad(f[0], (0, rank - f[0].shape[2])) for f in (first, second)])
+    down = torch.cat([F.pad(f[1], (0, 0, 0, rank - f[1].shape[1])) for f in (first, second)])
+    return _matrix(geometry.update_cosines(up, down)[: len(first[0]), len(first[0]) :])
+
+
+# Gradients
+
+
+def conflicts(trainer: Trainer, rows: int = ROWS, seconds: float = SECONDS) -> list[list[Conflict]]:
+    """[arm][linear]: how the tasks' gradients lie to one another on A and on B; the first entry of an arm is of all linears together.
+
+    A gradient is that of the cross-entropy of `rows` training questions of one task, the same in every arm and at every look, without
+    dropout and extra losses; that of B is of all experts' B together. The first TASKS tasks are looked at, in as many `seconds` as
+    there are: a task that was not reached is a gap.
+    """
+    return [_conflicts(trainer, arm, rows, seconds / len(trainer.arms)) for arm in trainer.arms]
+
+
+def _conflicts(trainer: Trainer, arm: Arm, rows: int, seconds: float) -> list[Conflict]:
+    end, adapters = time.monotonic() + seconds, arm.handle.adapters
+    tasks = trainer.tasks[: trainer.mixture_size][:TASKS]
+    whole: list[list[Tensor] | None] = []  # of each task, [A and B of each linear]
+    halves: list[Tensor] = []  # of each task, [A and B of each linear, then of all]: cosine between its two gradients
+    for index, task in enumerate(tasks):
+        if whole and time.monotonic() > end:
+            whole.append(None)
+            halves.append(torch.full((len(adapters) + 1, 2), torch.nan))
+            continue
+        half = min(rows, len(task.train) // 2)
+        parts = [gradients(trainer, arm, index, task.train[i * half : (i + 1) * half]) for i in (0, 1)]
+        both = [_with_all(p) for p in parts]
+        halves.append(torch.stack([geometry.conflict(torch.stack(pair))[0, 1] for pair in zip(*both, strict=True)]).view(-1, 2))
+        whole.append([one + other for one, other in zip(*parts, strict=True)])
+    zero = [torch.zeros_like(g) for g in whole[0]]
+    every = [_with_all(g or zero) for g in whole]
+    out = []
+    for place in range(len(adapters) + 1):
+        a, b = (_square([g[2 * place + k] for g in every], [h[place, k] for h in halves]) for k in (0, 1))
+        site = adapters[place].site if place < len(adapters) else None
+        out.append(Conflict(site and site.layer, site and site.target, a, b))
+    return [out[-1], *out[:-1]]
+
+
+@torch.enable_grad()
+def gradients(trainer: Trainer, arm: Arm, task: int, examples) -> list[Tensor]:
+    """Gradients of the mean cross-entropy of some questions of a task of the mixture, flat: A and B of every adapted linear in turn.
+
+    The parameters' own `.grad` is left as it is.
+    """
+    batch = trainer.place(trainer.backbone.batch(examples, [task] * len(examples)))
+    parameters = [p for a in arm.handle.adapters for p in (a.A, a.B)]
+    loss = F.cross_entropy(arm.score(batch), batch.answer)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(parameters, found, strict=True)]
+
+
+def _with_all(parts: list[Tensor]) -> list[Tensor]:
+    """The gradients on A and B of every linear, and after them those of all A and of all B as one vector each."""
+    return [*parts, torch.cat(parts[::2]), torch.cat(parts[1::2])]
+
+
+def _square(gradient: list[Tensor], own: list[Tensor]) -> Matrix:
+    """[T][T] cosines, with `own` on the diagonal."""
+    return _matrix(geometry.conflict(torch.stack(gradient)).diagonal_scatter(torch.stack(own).to(gradient[0])))
+
+
+def _matrix(values: Tensor) -> Matrix:
+    return [_row(row) for row in values]
+
+
+def _row(values: Tensor) -> list[float | None]:
+    """Numbers with None for what is undefined."""
+    return [v if v == v else None for v in values.tolist()]

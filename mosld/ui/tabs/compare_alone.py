@@ -1,0 +1,196 @@
+"""Single-task against mixture: each task of a run that has ended is trained alone, with the same settings.
+
+`Alone`: the fold's components and handlers. Its runs lie in the visitor's folder under `alone/`, apart from the shelf; what has ended is not
+trained again, what was stopped goes on. They take a place among the runs that may train at one time and share the cores with them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import gradio as gr
+
+from mosld.config import ConfigError, RunConfig
+from mosld.studies.shelf import BY, Kept, alone, read
+from mosld.ui.canvas import alone as alone_view
+from mosld.ui.lab import AT_ONCE, QUIET, Lab
+from mosld.ui.limits import Limits
+from mosld.ui.session import Session, say, share_cores
+from mosld.ui.wire import short
+
+STATUS = '<p class="lab-note" role="status">{{value}}</p>'
+TICK = 0.3  # seconds between two messages
+WORK = "compare-alone"  # in session.tabs: the last _Work
+log = logging.getLogger(__name__)
+
+
+class _Halted(Exception):
+    """The visitor, the closed page or a limit ended the work; what was done is kept."""
+
+
+class _Work:
+    """One press of the button: a thread that trains task after task and a queue of what it has to tell."""
+
+    def __init__(self, run: str, kept: Kept, configs: dict[str, RunConfig], folder: Path, seconds: float):
+        self.run, self.kept, self.configs, self.folder, self.seconds = run, kept, configs, folder, seconds
+        self.halt, self.out = threading.Event(), queue.SimpleQueue()
+        self.found: dict[str, Kept] = {}
+        self.thread = threading.Thread(target=self._train, daemon=True)
+
+    def _train(self) -> None:
+        ending = "The tasks alone broke off inside the lab; press the button to go on.", True
+        try:
+            with share_cores():
+                self._tasks()
+            ending = "Each task has been trained alone.", False
+        except _Halted as stopped:
+            ending = str(stopped), False
+        except ConfigError as problem:
+            ending = str(problem), True
+        except Exception:  # the visitor gets one sentence, the server's log the traceback
+            log.exception("training tasks alone failed")
+        finally:
+            self.out.put(("done", ending))
+
+    def _tasks(self) -> None:
+        from mosld.studies.runs import train
+
+        end = time.monotonic() + self.seconds
+        for number, (task, config) in enumerate(self.configs.items(), 1):
+            name, place = f"{short(task)} alone, task {number} of {len(self.configs)}", self.folder / str(number)
+            self.out.put(("say", f"{name}: loading …"))
+
+            def watch(step: int, name=name, steps=config.steps) -> None:
+                self.out.put(("say", f"{name}: step {step} of {steps}"))
+                if self.halt.is_set():
+                    raise _Halted(f"Stopped at {name}, step {step}; press the button to go on.")
+                if time.monotonic() > end:
+                    raise _Halted(f"Paused: training may take {self.seconds:.0f} seconds at a time here; press the button to go on.")
+
+            if self.halt.is_set():
+                raise _Halted("Stopped; press the button to go on.")
+            train(config, place, watch)
+            self.found[task] = read(place)
+
+
+class Alone:
+    """The fold. `run` is the choice of a run, filled by the tab."""
+
+    def __init__(self, lab: Lab, shelf: Callable[[Session], dict[str, Kept]]):
+        self.lab, self.shelf = lab, shelf
+
+    def place(self) -> None:
+        with gr.Accordion("Each task alone against the mixture", open=False, elem_id="fold-alone"):
+            with gr.Row(elem_id="alone-choice"):
+                self.run = gr.Dropdown([], label="Run that has ended", elem_id="alone-run")
+                by = gr.Dropdown([(text, name) for name, text in BY.items()], value="questions", label="A task alone gets", elem_id="alone-by")
+                start = gr.Button("Train each task alone", size="md", elem_id="alone-start", scale=0, min_width=220)
+                stop = gr.Button("Stop", size="md", elem_id="alone-stop", interactive=False, scale=0, min_width=80)
+            status = gr.HTML("", html_template=STATUS, elem_id="alone-status", apply_default_css=False)
+            picture = self.lab.picture(alone_view.VIEW)
+        limits = self.lab.handlers.sessions.limits
+        outputs = [self.lab.feed, status, picture, start, stop]
+        planned = start.click(self.plan, [self.run, by], outputs, **AT_ONCE)
+        planned.success(self.stream, None, outputs, concurrency_id="train", concurrency_limit=limits.runs, **QUIET)
+        stop.click(self.stop, None, status, **AT_ONCE)
+
+    def plan(self, request: gr.Request, run, by) -> tuple:
+        """Check what was asked for; what is planned waits for its place among the runs."""
+        try:
+            session = self.lab.visitor(request)
+            under_way = session.tabs.get(WORK)
+            if isinstance(under_way, _Work) and under_way.thread.is_alive():
+                raise ConfigError("alone: tasks are being trained alone already; press Stop first.")
+            session.tabs[WORK] = plan(session, self.shelf(session), run, by)
+        except ConfigError as problem:
+            return self.lab.refused(problem, 4)
+        return gr.skip(), "Waiting for a free place …", picture_of(session.tabs[WORK]), gr.update(interactive=False), gr.update(interactive=True)
+
+    def stream(self, request: gr.Request) -> Iterator[tuple]:
+        """Train what was planned; closed by gradio when the page is."""
+        session = self.lab.visitor(request)
+        work = session.tabs.get(WORK)
+        if not isinstance(work, _Work) or work.thread.ident is not None:  # nothing planned, or it runs or has run
+            yield (gr.skip(),) * 5
+            return
+        work.thread.start()
+        try:
+            seen, ending = 0, None
+            while ending is None:
+                item = work.out.get()
+                time.sleep(TICK if item[0] == "say" else 0)
+                while item[0] != "done" and not work.out.empty():
+                    item = work.out.get()
+                session.seen = time.monotonic()
+                picture = picture_of(work) if len(work.found) != seen else gr.skip()
+                seen = len(work.found)
+                if item[0] == "done":
+                    ending = item[1]
+                else:
+                    yield gr.skip(), item[1], picture, gr.skip(), gr.skip()
+            sentence, error = ending
+            feed = say(sentence, error=True) if error else gr.skip()
+            yield feed, "" if error else sentence, picture_of(work), gr.update(interactive=True), gr.update(interactive=False)
+        finally:
+            work.halt.set()
+
+    def stop(self, request: gr.Request) -> str:
+        work = self.lab.visitor(request).tabs.get(WORK)
+        if isinstance(work, _Work):
+            work.halt.set()
+        return "Stopping after this step …"
+
+
+def plan(session: Session, shelf: dict[str, Kept], run, by) -> _Work:
+    """The runs to be trained, within this page's limits. Raises ConfigError."""
+    if not isinstance(run, str) or run not in shelf:
+        raise ConfigError(f"run: '{str(run)[:40]}' is not on the shelf; choose a run that has ended.")
+    kept = shelf[run]
+    if kept.event != "end":
+        raise ConfigError("run: it has not come to its end, so its accuracies are not on test rows yet; let it end first.")
+    configs = alone(kept.config, str(by))
+    check(session.limits, configs)
+    place = session.folder / "alone"
+    for old in place.glob("run-*"):
+        if old.name.rpartition(".")[0] not in shelf:
+            shutil.rmtree(old, ignore_errors=True)
+    return _Work(run, kept, configs, place / f"{run}.{by}", session.limits.seconds)
+
+
+def check(limits: Limits, configs: dict[str, RunConfig]) -> None:
+    """Refuse runs that are too large, each for itself or all together. Raises ConfigError."""
+    tokens = 0
+    for config in configs.values():
+        limits.check(config)
+        tokens += config.steps * config.batch * config.max_tokens * len(config.arms)
+    if tokens > limits.tokens:
+        raise ConfigError(f"alone: {tokens:,} tokens for all tasks together are not allowed on this page; stay within {limits.tokens:,}.")
+
+
+def picture_of(work: _Work) -> str:
+    """JSON text for the picture: accuracies in the mixture and, of the tasks done so far, alone."""
+    kept, tasks = work.kept, list(work.configs)
+
+    def accuracy(run: Kept | None, arm: int, task: str) -> float | None:
+        values = run.rows[arm].accuracy.get(task) if run is not None else None
+        return values[0] if values else None
+
+    each = range(len(kept.rows))
+    data = {
+        "run": f"Run {int(work.run.rpartition('-')[2])}",
+        "by": BY[work.folder.name.rpartition(".")[2]],
+        "arms": [row.label for row in kept.rows],
+        "tasks": [short(t) for t in tasks],
+        "chance": [kept.baselines["chance"].get(t) for t in tasks],
+        "steps": [config.steps for config in work.configs.values()],
+        "mixture": [[accuracy(kept, arm, t) for t in tasks] for arm in each],
+        "alone": [[accuracy(work.found.get(t), arm, t) for t in tasks] for arm in each],
+    }
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,99 @@
+"""Slow motion: the next batch of the visitor's run walks through one adapted linear, stage by stage, in actual numbers.
+
+- `place`: components and events. `look`: what a trainer answers, as the picture's data.
+
+The stages are walked through in the browser (`canvas/walk.js`); the server is asked once a choice.
+"""
+
+from __future__ import annotations
+
+import json
+
+import gradio as gr
+from gradio.context import get_render_context
+
+from mosld.config import ConfigError
+from mosld.ui.canvas.walk import VIEW
+from mosld.ui.lab import AT_ONCE, Lab
+from mosld.ui.tabs.inspect import clean, whole
+from mosld.ui.tabs.slow_hints import hints
+from mosld.ui.wire import short
+
+TITLE = "Slow motion"
+MODES = (("training", True), ("evaluation", False))
+
+
+def look(trainer, arm: int | None, linear: int, row: int, training: bool) -> dict:
+    """The picture's data and what the controls should offer. No arm chosen: the first one that drops something. Indices are cut to fit."""
+    from mosld.training.walk import walk, walkable  # imports torch
+
+    arms = trainer.arms
+    if arm is None:
+        arm = next((i for i, a in enumerate(arms) if a.handle.dropout > 0), 0)
+    arm = min(arm, len(arms) - 1)
+    sites = [a.site for a in walkable(trainer, arm)]
+    linear = min(linear, max(0, len(sites) - 1))
+    seen = walk(trainer, arm, linear, training)
+    row = min(row, len(seen.texts) - 1)
+    data = seen.shown(row)
+    data["hints"] = hints(data, arms[arm].config, arms[arm].handle.dropout)
+    data["sentence"] = [clean(t) for t in data["sentence"]]
+    for token in data["tokens"]:
+        token["text"] = clean(token["text"])
+    questions = [f"{short(t['task'])}: {t['text']}" for t in data.pop("texts")]
+    return {
+        "data": data,
+        "arms": [a.name for a in arms],
+        "arm": arm,
+        "linears": [f"layer {s.layer + 1}, {s.target}" for s in sites],
+        "linear": linear,
+        "rows": [q if len(q) < 90 else q[:88] + " …" for q in questions],
+        "row": row,
+    }
+
+
+class Slow:
+    """The tab's events. What it keeps for a visitor is `session.tabs["slow"]`: the number of the run that the choices belong to."""
+
+    def __init__(self, lab: Lab):
+        self.lab = lab
+
+    def take(self, request: gr.Request, arm, linear, row, training) -> tuple:
+        """Walk the next batch through."""
+        try:
+            session = self.lab.visitor(request)
+            same = session.tabs.get("slow") == session.run
+            chosen = whole(arm) if same else None
+            seen = session.ask(lambda trainer: look(trainer, chosen, whole(linear), whole(row), training is not False))
+        except ConfigError as problem:
+            return self.lab.refused(problem, 4)
+        session.tabs["slow"] = session.run
+        choose = lambda names, value: gr.update(choices=[(n, i) for i, n in enumerate(names)], value=value)  # noqa: E731
+        controls = (choose(seen[f"{name}s"], seen[name]) for name in ("arm", "linear", "row"))
+        return gr.skip(), json.dumps(seen["data"], separators=(",", ":"), allow_nan=False), *controls
+
+    def opened(self, request: gr.Request, *values) -> tuple:
+        """The tab comes into sight: a batch is taken where there is a run."""
+        try:
+            there = self.lab.visitor(request).trainer is not None
+        except ConfigError:
+            there = False
+        return self.take(request, *values) if there else (gr.skip(),) * 5
+
+
+def place(lab: Lab) -> None:
+    """The choices, the picture, and their events."""
+    h, tab = Slow(lab), get_render_context()
+    with gr.Column(elem_id="slow"):
+        with gr.Row(elem_id="slow-choices"):
+            arm, linear = (
+                gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"slow-{name}", min_width=120, scale=2)
+                for name, label in (("arm", "Arm"), ("linear", "Layer and projection"))
+            )
+            row = gr.Dropdown([("…", 0)], value=0, label="Question of the batch", elem_id="slow-row", min_width=160, scale=4)
+            mode = gr.Dropdown(list(MODES), value=True, label="As in", elem_id="slow-mode", min_width=120, scale=1)
+            take = gr.Button("Take a batch", size="md", elem_id="slow-take", scale=0, min_width=120)
+        picture = lab.picture(VIEW)
+    choices = [arm, linear, row, mode]
+    for triggers, handler in (([take.click, *(c.input for c in choices)], h.take), ([tab.select], h.opened)):
+        gr.on(triggers, handler, choices, [lab.feed, picture, arm, linear, row], trigger_mode="always_last", **AT_ONCE)

@@ -1,0 +1,101 @@
+"""The tab that gives a visitor's run to take away: as link, replay, tables, JSON, pictures, adapters, script and notebook.
+
+Files are made when somebody presses a button, from the run as far as it has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from mosld.config import ConfigError
+from mosld.tasks.own import is_path
+from mosld.ui.lab import AT_ONCE, COPY, QUIET, Lab
+from mosld.ui.session import say, shared
+from mosld.ui.tabs.take_files import ALL, OFFERS, made
+
+TITLE = "Take away"
+TABLES = ("accuracies", "losses", "gates", "norms", "imbalance", "routing")
+STATE_HTML = '<h2 class="lab-take-head">Take your run with you</h2><p class="lab-take-run"></p>'
+STATE_JS = """
+const go = () => {
+  const M = window.MoSLD, line = element.querySelector(".lab-take-run");
+  if (!M) return setTimeout(go, 20);
+  const tell = () => {
+    const f = M.shown() && M.frames[M.frames.length - 1], own = M.header && f && !M.replay;
+    const text = own ? `${M.header.arms.join(" · ")}, trained on ${M.header.tasks.join(", ")}: ${f.step} of ${M.header.steps} steps.`
+      : "There is no run of yours yet: press Run, then take it away at any time.";
+    if (line.textContent !== text) line.textContent = text;
+  };
+  M.on((what) => { if (what === "run" || what === "frames") tell(); });
+  tell();
+};
+go();
+"""
+SAVE = """(file) => {
+  if (!file) return;
+  const a = document.createElement("a");
+  a.href = file.url;
+  a.download = file.orig_name;
+  document.body.append(a);
+  a.click();
+  a.remove();
+}"""
+ABOUT = '<p class="lab-take-about">{{value}}</p>'
+
+
+def place(lab: Lab) -> None:
+    """Put the list of files on the page."""
+    with gr.Column(elem_id="take"):
+        gr.HTML(html_template=STATE_HTML, js_on_load=STATE_JS, apply_default_css=False)
+        file = gr.DownloadButton(visible="hidden")
+        for name, offer in OFFERS.items():
+            with gr.Row(elem_classes="take-row"):
+                button = gr.Button(offer.button, size="md", variant="primary" if name == "html" else "secondary", elem_id=f"take-{name}")
+                gr.HTML(offer.about, html_template=ABOUT, apply_default_css=False)
+                choice = []
+                if name == "tables":
+                    choice = [gr.Dropdown([ALL, *TABLES], value=ALL, label="Which table", show_label=False, container=False, elem_id="take-table")]
+            ready = button.click(giver(lab, name), choice, [lab.feed, file], concurrency_id="take", concurrency_limit=2, **QUIET)
+            ready.then(None, file, None, js=SAVE, **AT_ONCE)
+        with gr.Row(elem_classes="take-row"):
+            copy = gr.Button("Link", size="md", elem_id="take-link")
+            gr.HTML("The settings of the run as an address, to share or to keep.", html_template=ABOUT, apply_default_css=False)
+            plain = {"show_label": False, "container": False, "max_lines": 1}
+            link = gr.Textbox(label="Link to the run's settings", interactive=False, elem_id="take-address", **plain)
+        copy.click(linker(lab), None, [link, lab.feed], **AT_ONCE).then(None, link, None, js=COPY, **AT_ONCE)
+
+
+def giver(lab: Lab, name: str):
+    """The handler of one button."""
+
+    def give(request: gr.Request, table: str = ALL) -> Iterator[tuple[str, str | None]]:
+        """Make the file and hand it over, with its size as a sentence."""
+        yield say(f"{OFFERS[name].button}: it is being made …"), None
+        try:
+            path = made(lab.visitor(request), name, table)
+        except ConfigError as problem:
+            yield say(str(problem), error=True), None
+            return
+        yield say(f"{path.name} is made: {path.stat().st_size / 1000:,.0f} kB."), str(path)
+
+    return give
+
+
+def linker(lab: Lab):
+    """The handler that gives the address part which restores the settings of the visitor's run."""
+
+    def address(request: gr.Request) -> tuple[str, str]:
+        try:
+            session = lab.visitor(request)
+            if session.config is None or session.state == "idle":
+                raise ConfigError("run: there is none yet; press Run first. 'Link', beside the settings, copies those shown.")
+        except ConfigError as problem:
+            return "", say(str(problem), error=True)
+        config = session.config
+        own = dict.fromkeys(t for t in (*config.tasks, *config.held_out) if is_path(t))
+        sentence = "The link is below; a file of your own is not in it." if own else "The link is below."
+        return "?c=" + shared(config, own).to_url(), say(sentence)
+
+    return address

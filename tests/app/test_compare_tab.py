@@ -1,0 +1,183 @@
+"""The Compare tab over real, tiny runs: its table is what the run directories say, and each task alone is a run of its own."""
+
+import dataclasses
+import json
+import re
+
+import gradio as gr
+import pytest
+
+from mosld.config import ConfigError, RunConfig
+from mosld.tasks import catalogue
+from mosld.training.runlog import RunLog
+from mosld.ui.controls import Controls, task_choices
+from mosld.ui.handlers import Handlers
+from mosld.ui.lab import Lab
+from mosld.ui.limits import Limits
+from mosld.ui.session import runs
+from mosld.ui.sessions import Sessions
+from mosld.ui.tabs.compare import overlay, shelf, table
+from mosld.ui.tabs.compare_alone import Alone
+
+SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "layers": 1, "tasks": "world/mood:3,world/place", "warmup": 0}
+VISITOR = gr.Request(session_hash="visitor")
+
+
+def made(root, environ) -> Lab:
+    handlers = Handlers(Sessions(Limits.from_environment(environ), root), Controls(task_choices(catalogue())))
+    return Lab(handlers, feed=None, buttons=[], memory=None)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A visitor with two runs: two arms with a held-out task, then LoRA."""
+    lab = made(tmp_path_factory.mktemp("sessions"), {})
+    session = lab.visitor(VISITOR)
+    for config in (RunConfig(steps=4, held_out="world/tense", **SMALL), RunConfig(steps=4, method="lora", arms="", **SMALL)):
+        session.prepare(config)
+        list(session.stream())
+    return lab
+
+
+def column(data: dict, name: str, under: str | None = None) -> list[str]:
+    at = next(i for i, cell in enumerate(data["head"]) if (cell["text"], cell["under"]) == (name, under))
+    return [row["cells"][at - 1]["text"] if at else row["name"] for row in data["rows"]]
+
+
+def test_the_table_is_what_the_runs_say(lab):
+    session = lab.visitor(VISITOR)
+    data = table(shelf(session), session.own)
+    first, second = (RunLog.load(folder) for folder in runs(session.folder))
+    names = ["chance", "commonest answer", "untrained backbone", "Run 1, dropout 0", "Run 1, dropout 0.1", "Run 2"]
+    assert column(data, "Run and arm") == names
+    assert all(len(row["cells"]) == len(data["head"]) - 1 for row in data["rows"])
+    last = [a.accuracy for log in (first, second) for a in log.frames[-1].arms]
+    assert column(data, "mood")[3:] == [f"{a['world/mood']:.3f}" for a in last]
+    assert column(data, "Mean", "mixture")[5] == f"{(last[2]['world/mood'] + last[2]['world/place']) / 2:.3f}"
+    assert column(data, "tense", "held out")[3:] == [*(f"{a['world/tense']:.3f}" for a in last[:2]), "–"]
+    assert column(data, "Method")[3:] == ["MoSLD", "MoSLD", "LoRA"] and column(data, "Dropout rate")[3:] == ["0", "0.1", "0"]
+    # q and v of one layer of width 128, rank 2: MoSLD has one A, four B and a router; LoRA one of each
+    assert column(data, "Parameters", "trainable")[3:] == ["3,584", "3,584", "1,024"] and 2 * (2 * 128 + 4 * 2 * 128 + 4 * 128) == 3584
+    assert column(data, "Scored on")[3] == "test rows" and float(column(data, "ms a step", "all arms")[5]) > 0
+    assert RunConfig.from_url(data["rows"][5]["link"].removeprefix("?c=")) == second.config
+
+
+def test_what_was_read_is_kept_until_it_changes(lab):
+    session = lab.visitor(VISITOR)
+    before, after = shelf(session), shelf(session)
+    assert all(after[name] is before[name] for name in before) and list(after) == ["run-0001", "run-0002"]
+    frames = session.folder / "run-0002" / "frames.jsonl"
+    frames.write_text(frames.read_text() + "\n")
+    assert shelf(session)["run-0002"] is not before["run-0002"] and shelf(session)["run-0001"] is before["run-0001"]
+
+
+def test_an_own_file_stays_out_of_table_and_link(lab):
+    session = lab.visitor(VISITOR)
+    kept = shelf(session)
+    config = kept["run-0002"].config.replace(tasks={"/secret/place/mine.csv": 1.0, "world/mood": 1.0})
+    data = table({**kept, "run-0003": dataclasses.replace(kept["run-0002"], config=config)}, {})
+    assert "secret" not in json.dumps(data) and "mine.csv" in column(data, "Tasks")[6]
+    assert RunConfig.from_url(data["rows"][6]["link"].removeprefix("?c=")).tasks == {"world/mood": 1.0}
+
+
+def test_two_arms_over_one_another(lab):
+    kept = shelf(lab.visitor(VISITOR))
+    data = json.loads(overlay(kept, "run-0001/1", "run-0002/0"))
+    assert data["names"] == ["Run 1, dropout 0.1", "Run 2"] and data["steps"] == 4
+    log = RunLog.load(lab.visitor(VISITOR).folder / "run-0001")
+    loss = next(c for c in data["charts"] if c["title"] == "loss")
+    assert loss["series"][0] == [[f.step, pytest.approx(f.arms[1].loss, rel=1e-4)] for f in log.frames[1:]]
+    held = next(c for c in data["charts"] if c["title"] == "tense (held out)")
+    assert held["series"][1] == [] and len(held["series"][0]) == 2 and held["chance"] == pytest.approx(1 / 3, abs=0.01)
+    titles = [c["title"] for c in data["charts"]]
+    assert titles[:3] == ["loss", "mean accuracy", "evenness of the gates"] and sum(t.startswith("imbalance: ") for t in titles) == 4
+    for wrong in ("run-0009/0", None, "run-0001/7", {"a": 1}):
+        with pytest.raises(ConfigError, match="is not on the shelf"):
+            overlay(kept, wrong, "run-0002/0")
+
+
+def test_nothing_yet():
+    data = table({}, {})
+    assert data["rows"] == [] and "There is none yet: press Run." in data["note"]
+
+
+def press(alone: Alone, run, by, stop: bool = False) -> tuple[list, str]:
+    """Press the button, and Stop once a step is made: what the stream yielded, and its last sentence."""
+    assert "Waiting" in alone.plan(VISITOR, run, by)[1]
+    out = []
+    for item in alone.stream(VISITOR):
+        out.append(item)
+        if stop and "step" in item[1]:
+            alone.stop(VISITOR)
+    return json.loads(out[-1][2]), out[-1][1]
+
+
+def test_each_task_alone(lab):
+    alone, session = Alone(lab, shelf), lab.visitor(VISITOR)
+    data, sentence = press(alone, "run-0001", "steps")
+    assert sentence == "Each task has been trained alone."
+    folders = [session.folder / "alone" / "run-0001.steps" / n for n in "12"]
+    logs = [RunLog.load(folder) for folder in folders]
+    assert [log.tasks for log in logs] == [["world/mood"], ["world/place"]] and [log.frames[-1].step for log in logs] == [4, 4] == data["steps"]
+    assert data["alone"] == [[log.frames[-1].arms[arm].accuracy[log.tasks[0]] for log in logs] for arm in (0, 1)]
+    mixture = RunLog.load(session.folder / "run-0001")
+    assert data["mixture"][1] == [mixture.frames[-1].arms[1].accuracy[t] for t in ("world/mood", "world/place")]
+    assert logs[0].data["world/mood"] == mixture.data["world/mood"]  # the same rows
+    assert list(shelf(session)) == ["run-0001", "run-0002"]  # they are not on the shelf
+    before = [(folder / "frames.jsonl").stat().st_mtime_ns for folder in folders]
+    assert press(alone, "run-0001", "steps")[0] == data  # all are done: none is trained again
+    assert [(folder / "frames.jsonl").stat().st_mtime_ns for folder in folders] == before
+    assert press(alone, "run-0001", "questions")[0]["steps"] == [3, 1]
+
+
+def test_stopped_and_gone_on_with(lab):
+    kept = shelf(lab.visitor(VISITOR))["run-0002"]
+    long = dataclasses.replace(kept, config=kept.config.replace(steps=5000))
+    alone = Alone(lab, lambda session: {"run-0007": long})
+
+    def stopped_at() -> int:
+        data, sentence = press(alone, "run-0007", "steps", stop=True)
+        assert data["alone"] == [[None, None]]
+        return int(re.fullmatch(r"Stopped at mood alone, task 1 of 2, step (\d+); press the button to go on\.", sentence)[1])
+
+    first = stopped_at()
+    assert 0 < first < 5000 and first < stopped_at() < 5000
+
+
+def test_a_closed_page_stops_the_tasks_alone(lab):
+    alone = Alone(lab, shelf)
+    alone.plan(VISITOR, "run-0002", "steps")
+    stream = alone.stream(VISITOR)
+    next(stream)
+    work = lab.visitor(VISITOR).tabs["compare-alone"]
+    stream.close()
+    work.thread.join(20)
+    assert not work.thread.is_alive() and work.halt.is_set()
+
+
+@pytest.mark.parametrize(
+    ("run", "by", "words"),
+    [
+        ("run-0009", "steps", "run: 'run-0009' is not on the shelf"),
+        (None, "steps", "is not on the shelf"),
+        ("../run-0001", "steps", "is not on the shelf"),
+        ("run-0001", "../x", "alone: '../x' is not allowed; choose one of questions, steps"),
+    ],
+)
+def test_refusals_are_one_sentence(lab, run, by, words):
+    feed, *others = Alone(lab, shelf).plan(VISITOR, run, by)
+    told = json.loads(feed)
+    assert told["kind"] == "error" and words in told["note"] and len(others) == 4
+
+
+def test_a_run_under_way_and_a_page_that_is_too_small(tmp_path):
+    lab = made(tmp_path, {"MOSLD_MAX_TOKENS": "1100"})  # two arms of batch 2, 64 tokens: four steps are 1,024
+    session = lab.visitor(VISITOR)
+    session.prepare(RunConfig(steps=4, **SMALL), 1)
+    list(session.stream())
+    alone = Alone(lab, shelf)
+    assert "has not come to its end" in json.loads(alone.plan(VISITOR, "run-0001", "steps")[0])["note"]
+    session.go_on()
+    list(session.stream())
+    assert "2,048 tokens for all tasks together are not allowed" in json.loads(alone.plan(VISITOR, "run-0001", "steps")[0])["note"]
+    assert "Waiting" in alone.plan(VISITOR, "run-0001", "questions")[1]

@@ -1,0 +1,291 @@
+"""Lessons: every one is run at its own seed and gives a definite answer; made-up runs with the opposite effect give the opposite one."""
+
+import math
+import re
+from functools import cache
+
+import gradio as gr
+import pytest
+import torch
+
+from mosld.config import RunConfig
+from mosld.counting import SHAPES, count
+from mosld.tasks import catalogue, load, world
+from mosld.training import Trainer
+from mosld.training.frame import ArmFrame, Frame, LinearProbe
+from mosld.training.runlog import LinearInfo, RunLog
+from mosld.ui.canvas import VIEWS
+from mosld.ui.controls import Controls, task_choices
+from mosld.ui.handlers import Handlers
+from mosld.ui.lab import Lab
+from mosld.ui.lessons import LESSONS, yardstick
+from mosld.ui.limits import Limits
+from mosld.ui.page import LIVE
+from mosld.ui.sessions import Sessions
+from mosld.ui.tabs.lessons import ASK, Desk, pictured
+
+LORA, MANY, ROUTER, SHARING, DROPOUT, WHO = LESSONS
+
+
+@cache
+def ran(number: int) -> list[RunLog]:
+    """The logs of a lesson's runs on one thread, as the presets are tested."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        trainers = [Trainer(config) for config in LESSONS[number - 1].runs]
+        for trainer in trainers:
+            for _ in trainer.frames():
+                pass
+    finally:
+        torch.set_num_threads(threads)
+    return [trainer.log for trainer in trainers]
+
+
+def answer(number: int) -> str:
+    lesson = LESSONS[number - 1]
+    return lesson.answers[lesson.evaluate(*ran(number))[0]]
+
+
+def share(log: RunLog, arm: int) -> float:
+    """Mean accuracy at the end, by a plain loop."""
+    found = log.frames[-1].arms[arm].accuracy
+    return sum(found[task] for task in log.tasks) / len(log.tasks)
+
+
+# The runs themselves.
+
+
+def test_lora_removes_most_errors_by_less_than_a_hundredth_of_the_weights():
+    (log,) = ran(1)
+    assert answer(1) == "By more than three quarters"
+    # r (d_in + d_out) for q and v of four layers of width 128
+    assert log.parameters == [4 * 2 * 8 * 256] and log.parameters[0] < SHAPES["nano"].weights / 100
+    sentence = LORA.evaluate(log)[1]
+    assert f"{sum(log.untrained.values()) / 3:.2f}" in sentence and f"{share(log, 0):.2f}" in sentence
+
+
+def test_mood_loses_in_a_mixture_with_its_opposite():
+    alone, mixture = ran(2)
+    assert answer(2) == "Trained alone"
+    assert share(alone, 0) - mixture.frames[-1].arms[0].accuracy["world/mood"] > 0.1
+
+
+def test_the_router_tells_hardly_anything_about_the_task():
+    (log,) = ran(3)
+    assert answer(3) == "Hardly anything: less than 5 %"
+    late = [p.information for f in log.frames if f.step > 50 for p in f.arms[0].linears or []]
+    assert f"{sum(late) / len(late):.3f} bits" in ROUTER.evaluate(log)[1]
+
+
+def test_sharing_a_or_b_saves_as_much_and_the_best_arm_is_named_only_if_it_leads():
+    (log,) = ran(4)
+    assert log.parameters[0] == log.parameters[1] < log.parameters[2]
+    ends = [share(log, arm) for arm in range(3)]
+    best, second = sorted(ends)[:-3:-1]
+    leads = best - second > 2 * math.sqrt((best * (1 - best) + second * (1 - second)) / 600)
+    assert answer(4) == (SHARING.answers[ends.index(best)] if leads else "Too close to tell")
+
+
+def test_half_of_a_dropped_balances_the_counts_and_does_not_raise_accuracy():
+    (log,) = ran(5)
+    assert answer(5) != "Yes, higher"
+    assert "+1.00 without dropout, +0.85 at 0.1, 0.00 at 0.5" in DROPOUT.evaluate(log)[1]  # log2(2), log2(2 * 0.9), log2(2 * 0.5)
+
+
+def test_the_definitions_disagree_about_who_is_updated_more():
+    (log,) = ran(6)
+    assert answer(6) == "The definitions disagree"
+    numbers = [float(n.replace("−", "-")) for n in re.findall(r"[+−]?\d\.\d\d", WHO.evaluate(log)[1])]
+    adamw, sgd = numbers[:4], numbers[4:8]
+    assert adamw[0] > 0.5 and adamw[3] < -0.5  # updates and relative steps, opposite signs
+    assert sgd[1] == sgd[2]  # the step of SGD is the gradient times the rate
+
+
+# Runs made by hand.
+
+
+def probe(imbalance=(0.0, 0.0, 0.0, 0.0), information=0.0) -> LinearProbe:
+    return LinearProbe([[0.5] * 4], [[0.25] * 4], 1.0, 4.0, 0, 0.6, information, [2.0], [1.0] * 4, [1.0] * 4, None, list(imbalance))
+
+
+def made(config: RunConfig, accuracy: list[dict], untrained=0.5, **probes) -> RunLog:
+    """A run with given accuracies at the end and the same probe in every arm, or one an arm (`imbalance` as a list of lists)."""
+    tasks, arms = list(config.tasks), config.arm_names()
+    linears = [[LinearInfo("layer.0.q", 0, "q", 4)]] * len(arms)
+    log = RunLog(config, arms, tasks, [], dict.fromkeys(tasks, 0.25), {}, linears, [100] * len(arms), {}, {}, dict.fromkeys(tasks, untrained))
+    imbalance = probes.pop("imbalance", [(0.0,) * 4] * len(arms))
+    for step in (1, config.steps):
+        ends = [dict.fromkeys(tasks, a) if isinstance(a, float) else a for a in accuracy]
+        rows = [ArmFrame(1.0, 0.0, 0.1, 0.0, end if step > 1 else None, [probe(own, **probes)]) for end, own in zip(ends, imbalance, strict=True)]
+        log.append(Frame(step, rows, "end" if step > 1 else ""))
+    return log
+
+
+@pytest.mark.parametrize(("after", "index", "words"), [(0.45, 0, "rose by 10%"), (0.6, 0, "fell by 20%"), (0.75, 1, "50%"), (0.9, 2, "80%")])
+def test_lora_by_hand(after, index, words):
+    found, sentence = LORA.evaluate(made(LORA.runs[0], [after]))  # of an error of 0.5 before
+    assert found == index and words in sentence
+
+
+@pytest.mark.parametrize(("alone", "mixed", "index"), [(0.9, 0.7, 0), (0.7, 0.9, 1), (0.8, 0.79, 2), (0.79, 0.8, 2)])
+def test_one_adapter_for_many_tasks_by_hand(alone, mixed, index):
+    first, second = MANY.runs
+    others = {task: 0.3 for task in second.tasks}
+    found, sentence = MANY.evaluate(made(first, [alone]), made(second, [{**others, "world/mood": mixed}]))
+    assert found == index and f"{alone:.2f} alone and at {mixed:.2f}" in sentence
+
+
+@pytest.mark.parametrize(("bits", "index"), [(0.01, 0), (0.3, 1), (0.8, 2)])
+def test_router_by_hand(bits, index):
+    found, sentence = ROUTER.evaluate(made(ROUTER.runs[0], [0.5], information=bits))
+    assert found == index and f"{bits:.3f} bits" in sentence and "of the 1.00 bits" in sentence
+
+
+@pytest.mark.parametrize(("ends", "index"), [((0.9, 0.7, 0.7), 0), ((0.7, 0.9, 0.7), 1), ((0.7, 0.7, 0.9), 2), ((0.9, 0.89, 0.7), 3)])
+def test_sharing_by_hand(ends, index):
+    assert SHARING.evaluate(made(SHARING.runs[0], list(ends)))[0] == index
+
+
+@pytest.mark.parametrize(
+    ("ends", "index", "words"),
+    [((0.7, 0.7, 0.9), 0, "too close"), ((0.7, 0.9, 0.7), 1, "0.1 is above"), ((0.9, 0.8, 0.81), 2, "0.1 is below")],
+)
+def test_dropout_by_hand(ends, index, words):
+    found, sentence = DROPOUT.evaluate(made(DROPOUT.runs[0], list(ends)))
+    assert found == index and words in sentence
+
+
+@pytest.mark.parametrize(
+    ("ratios", "index"), [((1, 0.5, 0.5, 0.2), 0), ((-1, -0.5, -0.5, -0.2), 1), ((1, 0.0, 0.5, -1), 2), ((0.05, 0, -0.05, 0.1), 3), ((1, 1, 1, 0), 2)]
+)
+def test_who_is_updated_more_by_hand(ratios, index):
+    found, sentence = WHO.evaluate(made(WHO.runs[0], [0.5, 0.5], imbalance=[ratios, (-3, -3, -3, -3)]))
+    assert found == index and "Under SGD: updates −3.00" in sentence
+
+
+def test_the_yardstick_is_two_standard_errors():
+    assert yardstick(0.5, 0.5, 200) == pytest.approx(0.1)  # 2 sqrt(0.5 / 200)
+
+
+# Texts against the settings they speak of.
+
+
+def test_texts_fit_the_settings():
+    alone, mixture = MANY.runs
+    names, matrix = world.overlap()
+    assert mixture.steps == alone.steps and mixture.batch / len(mixture.tasks) == alone.batch
+    assert matrix[names.index("world/mood")][names.index("world/opposite")] == -1
+    for lesson in LESSONS:
+        assert 3 <= len(lesson.answers) <= 4 and 2 <= len(lesson.text) <= 3 and max(map(len, lesson.text)) < 330
+        tab, view = lesson.seen
+        assert view in LIVE[tab] and view in VIEWS
+        for config in lesson.runs:
+            assert config.seed == 0 and config.backbone == "nano" and config.steps == 60
+            assert all(len(load(task).test) >= config.eval_rows for task in config.tasks)  # so many questions are scored as sentences say
+    arms = [count(SHARING.runs[0].arm(i).adapter(), SHAPES["nano"]) for i in range(3)]
+    assert arms[0] == arms[1] < arms[2]
+
+
+# The tab's handlers.
+
+
+@pytest.fixture
+def desk(tmp_path):
+    controls = Controls(task_choices(catalogue()))
+    with gr.Blocks():
+        for part in (controls.mixture, controls.method, controls.compare, controls.front, controls.shape, controls.rest):
+            part()
+        return Desk(Lab(Handlers(Sessions(Limits.from_environment({}), tmp_path), controls), gr.HTML(), [], gr.BrowserState("")))
+
+
+def visit(**query) -> gr.Request:
+    return gr.Request(session_hash="visitor", query_params=query)
+
+
+def keep(desk, *logs):
+    """Put runs on the visitor's shelf, as if they had been made here."""
+    session = desk.lab.visitor(visit())
+    for log in logs:
+        session.run += 1
+        log.save(session.folder / f"run-{session.run:04d}")
+
+
+def revealed(desk, guess=0) -> dict:
+    return desk.reveal(visit(), guess)[-1]
+
+
+@pytest.mark.parametrize("guess", [None, -1, 9, True, "0", 0.0])
+def test_without_a_prediction_nothing_is_run_or_revealed(desk, guess):
+    _, told, *controls = desk.begin(visit(), guess)
+    assert told["note"] == ASK and all(c == gr.skip() for c in controls)
+    assert desk.plan(visit())[0] == gr.skip() and desk.lab.visitor(visit()).state == "idle"
+    assert revealed(desk, guess)["note"] == ASK
+
+
+def test_a_lesson_fills_the_controls_and_plans_its_runs_in_turn(desk):
+    desk.opened(visit(lesson="2"))
+    _, _, *values = desk.begin(visit(), 2)
+    assert desk.controls.read(*values) == MANY.runs[0]
+    desk.plan(visit())
+    session = desk.lab.visitor(visit())
+    assert session.state == "ready" and session.config == MANY.runs[0]
+    session.state = "ended"
+    assert desk.controls.read(*desk.fill(visit())) == MANY.runs[1]
+    desk.plan(visit())
+    assert session.config == MANY.runs[1]
+    session.state = "ended"
+    assert desk.plan(visit())[0] == gr.skip()
+
+
+def test_a_paused_first_run_is_not_followed_by_the_second(desk):
+    desk.opened(visit(lesson="2"))
+    desk.begin(visit(), 0)
+    desk.plan(visit())
+    desk.lab.visitor(visit()).state = "paused"
+    desk.fill(visit())
+    assert desk.plan(visit())[0] == gr.skip() and "paused" in revealed(desk)["note"]
+
+
+def test_reveal_says_what_is_missing(desk):
+    desk.opened(visit(lesson="4"))
+    assert "no run yet" in revealed(desk)["note"]
+    keep(desk, made(RunConfig(steps=5), [0.5, 0.5]))
+    assert "another one" in revealed(desk)["note"]
+    log = made(SHARING.runs[0], [0.9, 0.7, 0.7])
+    log.frames.pop()
+    keep(desk, log)
+    assert "did not come to its end" in revealed(desk)["note"]
+    log = made(SHARING.runs[0], [0.9, 0.7, 0.7])
+    log.frames.insert(1, Frame(2, log.frames[0].arms, "change", "lr 0.003 to 0.1."))
+    keep(desk, log)
+    assert "Settings were changed" in revealed(desk)["note"]
+    desk.opened(visit(lesson="2"))
+    keep(desk, made(MANY.runs[1], [0.5]))
+    assert "not all have been made" in revealed(desk)["note"]
+    desk.lab.visitor(visit()).state = "running"
+    assert "has not ended" in revealed(desk)["note"]
+
+
+def test_reveal_reads_the_visitors_own_run_of_any_seed_and_keeps_the_first_prediction(desk):
+    desk.opened(visit(lesson="4"))
+    desk.begin(visit(), 1)
+    keep(desk, made(SHARING.runs[0], [0.9, 0.7, 0.7]))
+    out = revealed(desk, 0)
+    assert (out["predicted"], out["supports"], out["kind"]) == (SHARING.answers[1], SHARING.answers[0], "other")
+    assert "shared A 0.90" in out["sentence"] and (out["tab"], out["picture"]) == ("Overview", VIEWS["accuracy"].title)
+    _, _, *values = desk.begin(visit(), 1)
+    assert desk.controls.read(*values) == SHARING.runs[0].replace(seed=1)
+    keep(desk, made(SHARING.runs[0].replace(seed=1), [0.7, 0.9, 0.7]))
+    out = revealed(desk)
+    assert out["kind"] == "same" and f"seed 0: {SHARING.answers[0]}; seed 1: {SHARING.answers[1]}" in out["tally"]
+
+
+def test_pages_turn_within_their_bounds_and_a_wrong_number_says_so(desk):
+    assert all(update == gr.skip() for update in desk.opened(visit()))
+    assert desk.back(visit())[1]["mark"] == "Lesson 1 of 6" and desk.following(visit())[1]["link"] == 2
+    assert desk.opened(visit(lesson="6"))[1]["title"] == WHO.title
+    assert desk.following(visit())[1]["mark"] == "Lesson 6 of 6"
+    for wrong in ("7", "0", "two", "٣"):
+        assert "give a number from 1 to 6" in desk.opened(visit(lesson=wrong))[0]
+    assert pictured(1, {1})["steps"][0]["title"].endswith("open, revealed")

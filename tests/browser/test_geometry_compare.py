@@ -1,0 +1,94 @@
+"""Geometry and Compare on the real page: real runs, real clicks, numbers that agree with the page's own store."""
+
+import pytest
+from browser_helpers import FAST, LONG, QUICK, note, press_run, shot, wait
+
+SHORT = f"?c=1!{QUICK}!n.8!ee.4!t.world/mood,world/place!ho.world/tense"
+
+
+def words(page, view: str) -> str:
+    """A picture in words; one that is out of sight is not drawn."""
+    page.locator(f"#figure-{view}").scroll_into_view_if_needed()
+    page.wait_for_function(f"document.querySelector('#figure-{view} .lab-say').textContent.length > 0", timeout=LONG)
+    return page.text_content(f"#figure-{view} .lab-say")
+
+
+def axe_finds_nothing(page):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed (requirements-dev.txt)").Axe()
+    found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+
+
+def cut_off(page) -> list:
+    """What of the tab sticks out of the page to the right; the table scrolls in its own box."""
+    cut = "els => els.filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 99))"
+    return page.locator("[role=tabpanel]").locator("button, input, select, canvas, h2, p, .lab-scroll").evaluate_all(cut)
+
+
+def go(page, tab: str):
+    """To a tab, which on a narrow screen may be in the menu of further tabs."""
+    found = page.get_by_role("tab", name=tab, exact=True)
+    if found.is_visible():
+        return found.click()
+    page.click(".overflow-menu > button")
+    page.locator(".overflow-dropdown button").filter(has_text=tab).click()
+
+
+def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
+    page = visit(FAST, scheme="dark")
+    go(page, "Geometry")
+    page.wait_for_timeout(400)
+    assert page.inner_text(".lab-note").startswith("This is a finished run")  # no run to look into is no fault
+    page.click("#geometry-look")
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run first')", timeout=LONG)
+    press_run(page, 4)
+    page.click("#pause")
+    wait(page, "MoSLD.state === 'paused'")
+    go(page, "Overview")
+    go(page, "Geometry")
+    step = page.evaluate("MoSLD.frames.length - 1")
+    assert f"at step {step}, layer 1, q. dropout 0: mean cosine between two experts" in words(page, "updates")
+    assert "on A" in words(page, "conflict") and "of 1 pairs below 0" in words(page, "conflict")
+    offered = page.locator("#updates-linear option").all_inner_texts()
+    assert offered[:3] == ["layer 1, q", "layer 1, v", "layer 2, q"] and page.locator("#conflict-linear option").first.inner_text() == "all together"
+    before = shot(page, "updates")
+    page.select_option("#updates-linear", label="layer 2, v")
+    page.wait_for_function("document.querySelector('#figure-updates .lab-say').textContent.includes('layer 2, v')", timeout=LONG)
+    assert shot(page, "updates") != before
+    page.focus("#figure-updates canvas")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert "layer 2, v: expert 1 of dropout 0, expert 2 of dropout 0" in page.inner_text("#lab-tip")
+    axe_finds_nothing(page)
+
+
+def test_compare_shelf_overlay_and_tasks_alone(visit):
+    page = visit(SHORT, width=390)
+    page.wait_for_function("!document.querySelector('#knob-tasks').innerText.includes('meant')", timeout=LONG)  # the link has filled the controls
+    go(page, "Compare")
+    page.wait_for_function("document.querySelector('#shelf').innerText.includes('There is none yet')", timeout=LONG)
+    assert not page.locator("#compare-rest").is_visible()
+    page.click("#run")
+    wait(page, "!MoSLD.replay && MoSLD.state === 'ended'")
+    page.click("#compare-again")
+    page.wait_for_selector("#shelf td", timeout=LONG)
+    scores = page.evaluate("MoSLD.header.arms.map((_, arm) => MoSLD.scores(arm))")
+    rows = page.eval_on_selector_all("#shelf tbody tr", "rows => rows.map(r => [...r.children].map(c => c.innerText.trim()))")
+    assert [row[0].split("\n")[0].removesuffix(" settings") for row in rows[3:]] == ["Run 1, dropout 0", "Run 1, dropout 0.1"]
+    for row, of in zip(rows[3:], scores, strict=True):
+        assert [float(v) for v in row[3:6]] == pytest.approx(of, abs=5e-4) and float(row[2]) == pytest.approx(sum(of[:2]) / 2, abs=6e-4)
+    assert "?c=1!" in page.get_attribute("#shelf a", "href") and "n.8" in page.get_attribute("#shelf a", "href")
+    assert "loss: Run 1, dropout 0 " in words(page, "overlay")
+    before = shot(page, "overlay")
+    page.click("#compare-second input")
+    page.get_by_role("option", name="Run 1, dropout 0", exact=True).click()
+    page.wait_for_function("!document.querySelector('#figure-overlay canvas').getAttribute('aria-label').includes('dropout 0.1')", timeout=LONG)
+    assert shot(page, "overlay") != before
+    page.click("#fold-alone > button")
+    page.click("#alone-start")
+    page.wait_for_function("document.querySelector('#alone-status').innerText.includes('has been trained alone')", timeout=LONG)
+    text = words(page, "alone")
+    assert f"mood {scores[0][0] * 100:.1f}% in the mixture" in text and "as many of its questions" in text
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390 and cut_off(page) == []
+    assert note(page).startswith("All 8 steps are done")
+    axe_finds_nothing(page)

@@ -1,0 +1,120 @@
+"""Inspect and Slow motion in a real page: a run answers while it trains and when it is paused, and both can be used by keyboard."""
+
+import json
+import re
+
+import pytest
+from browser_helpers import FAST, LONG, note, press_run, shot, wait
+
+ALT = "document.querySelector('#figure-{}  canvas').getAttribute('aria-label')"
+
+
+def words(page, view: str, part: str) -> str:
+    """The picture's words, once they hold `part`."""
+    page.wait_for_function(f"part => {ALT.format(view)}.includes(part)", arg=part, timeout=LONG)
+    return page.evaluate(ALT.format(view))
+
+
+def choose(page, control: str, name: str) -> None:
+    page.click(f"#{control} input")
+    page.get_by_role("option", name=name, exact=True).click()
+
+
+def open_tab(page, name: str) -> None:
+    """By its button, or out of the menu of those that do not fit."""
+    page.wait_for_timeout(300)
+    tab = page.get_by_role("tab", name=name)
+    if tab.count() and tab.first.is_visible():
+        tab.first.click()
+    else:
+        page.click(".overflow-menu > button")
+        page.locator(".overflow-dropdown button", has_text=name).click()
+
+
+def test_a_training_run_is_inspected_and_steered(visit):
+    page = visit(FAST)
+    open_tab(page, "Inspect")
+    page.fill("#inspect-text textarea", "Mood? The tired nurse wept by the waves.")
+    page.fill("#inspect-options textarea", "a happy feeling\na sad feeling")
+    page.click("#inspect-ask")
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run first')", timeout=LONG)
+    press_run(page, 3)
+    page.click("#inspect-ask")
+    first = words(page, "inspect", "Accuracy on mood")
+    assert re.search(r"nurse [1-4], .*Scores: a happy feeling [\d.]+ %; a sad feeling [\d.]+ %\.", first) and "right" not in first
+    assert page.evaluate("MoSLD.state") == "running"
+    box = page.locator("#figure-inspect canvas").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 45)
+    tip = page.inner_text("#lab-tip")
+    gates = [float(v) for v in re.findall(r"expert \d: gate ([\d.]+)", tip)]
+    assert "“[CLS]”" in tip and len(gates) == 4 and sum(gates) == pytest.approx(1, abs=0.02) and gates.count(0) == 2
+    page.click("#pause")
+    wait(page, "MoSLD.state === 'paused'")
+    page.click("#inspect-another")
+    assert " (right) " in words(page, "inspect", "(right)")
+    choose(page, "inspect-steer", "mute expert 3")
+    steered = words(page, "inspect", "expert 3 muted in every linear")
+    steered = words(page, "inspect", "Accuracy on mood")
+    scores = [(float(a), float(b)) for a, b in re.findall(r"([\d.]+) % to ([\d.]+) %", steered)]
+    assert len(scores) == 5 and any(a != b for a, b in scores)  # four options and the accuracy
+    page.focus("#figure-inspect canvas")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert "expert 3: gate" in page.inner_text("#lab-tip") and "steered 0.00" in page.inner_text("#lab-tip")
+    before = shot(page, "inspect")
+    choose(page, "inspect-linear", "layer 2, v")
+    words(page, "inspect", "layer 2, v")
+    page.wait_for_timeout(200)
+    assert shot(page, "inspect") != before
+    page.fill("#inspect-text textarea", "")
+    page.click("#inspect-ask")
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('it is empty')", timeout=LONG)
+    assert note(page) == "text: it is empty; give a sentence and at least one option."
+
+
+def test_slow_motion_walks_through_its_stages(visit):
+    page = visit(FAST)
+    press_run(page, 3)
+    page.click("#pause")
+    wait(page, "MoSLD.state === 'paused'")
+    open_tab(page, "Slow motion")
+    page.wait_for_selector(".walk-next:visible", timeout=LONG)
+    seen = []
+    for stage in range(6):
+        assert page.inner_text("[aria-current=step]") == f"{stage + 1} {('x', 'gate', 'mask', 'A x', 'B', 'sum')[stage]}"
+        assert page.inner_text(".walk-hint").startswith(f"{stage + 1}. ")
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        seen.append(shot(page, "walk"))
+        if stage == 2:
+            assert "the very one the next step will make" in page.inner_text(".walk-hint")
+        if stage < 5:
+            page.click(".walk-next")
+    assert len(set(seen)) == 6 and page.locator(".walk-next").is_disabled()
+    page.focus("#figure-walk canvas")
+    page.keyboard.press("ArrowDown")
+    assert re.search(r"“\w+” — number 1 of 128: -?[\d.e-]+\nthe frozen linear", page.inner_text("#lab-tip"))
+    page.get_by_role("button", name="3 mask").click()
+    choose(page, "slow-mode", "evaluation")
+    page.wait_for_function("document.querySelector('.walk-hint').textContent.includes('In evaluation nothing is dropped')", timeout=LONG)
+    page.click(".walk-play")
+    page.wait_for_function("document.querySelector('.walk-hint').textContent.startsWith('4. ')", timeout=LONG)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    assert page.inner_text(".walk-play") == "Play"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+def test_both_tabs_are_for_everyone(visit, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed (requirements-dev.txt)").Axe()
+    page = visit(FAST, width=width, scheme=scheme)
+    press_run(page, 2)
+    page.click("#pause")
+    wait(page, "MoSLD.state === 'paused'")
+    right = "e.getBoundingClientRect().right > innerWidth + 1"
+    cut = f"els => els.filter(e => e.checkVisibility() && !e.closest('.tab-container') && {right}).map(e => e.outerHTML)"
+    for tab, view, part in (("Inspect", "inspect", "Accuracy on"), ("Slow motion", "walk", "of length")):
+        open_tab(page, tab)
+        words(page, view, part)
+        found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        assert json.dumps([(v["id"], v["nodes"][0]["html"][:200]) for v in found]) == "[]", tab
+        assert page.eval_on_selector_all("button, input, select, canvas, textarea, h2, p", cut) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -1,0 +1,106 @@
+"""The Merge tab on the real page: train two small adapters, move a slider, merge, look inside; axe, keys and phones."""
+
+import pytest
+from browser_helpers import LONG, shot
+
+TWO = "?c=1!t.world/mood,world/place"
+
+
+def opened(page):
+    """The Merge tab, which a narrow page keeps in a menu."""
+    tab = page.get_by_role("tab", name="Merge")
+    if tab.is_visible():
+        tab.click()
+    else:
+        page.click(".overflow-menu > button")
+        page.locator(".overflow-dropdown button", has_text="Merge").click()
+    page.wait_for_selector("#figure-merge_now canvas")
+    return page
+
+
+def idle(page):
+    page.wait_for_function("!document.querySelector('#merge-train').disabled && document.querySelector('#merge-stop-train').disabled", timeout=LONG)
+
+
+def press(page, name: str):
+    """Press a button and wait until it has done its work."""
+    page.click(f"#merge-{name}")
+    page.wait_for_function("document.querySelector('#merge-train').disabled", timeout=LONG)
+    idle(page)
+
+
+def trained(page):
+    opened(page)
+    page.wait_for_function("document.querySelectorAll('#merge-tasks .token').length === 2")  # the tasks of the page's link
+    page.fill("#merge-steps input", "4")
+    page.keyboard.press("Tab")
+    press(page, "train")
+    page.wait_for_selector("#merge-lam-1 input[type=range]")
+    return page
+
+
+def choose(page, label: str):
+    page.click("#merge-method input")
+    page.get_by_role("option", name=label, exact=True).click()
+
+
+def words(page, view: str) -> str:
+    return page.get_attribute(f"#figure-{view} canvas", "aria-label")
+
+
+def clean(page):
+    """axe finds nothing."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed (requirements-dev.txt)").Axe()
+    found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+
+
+def test_train_slide_merge_and_look_inside(visit):
+    page = trained(visit(TWO))
+    assert "λ mood" in page.inner_text("#merge-lam-0") and not page.locator("#merge-lam-2").is_visible()
+    before = shot(page, "merge_now")
+    page.focus("#merge-lam-0 input[type=range]")
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('#figure-merge_now canvas').getAttribute('aria-label').includes('mood with λ 0.60')", timeout=LONG)
+    assert shot(page, "merge_now") != before
+    page.click("#merge-settings > button")
+    page.fill("#merge-ada-steps input", "3")
+    page.keyboard.press("Tab")
+    choose(page, "AdaMerging, layer-wise")
+    press(page, "merge")
+    page.wait_for_selector("#figure-merge_course canvas")
+    page.wait_for_function("document.querySelector('#figure-merge_table canvas').getAttribute('aria-label').includes('looked at held-out questions')")
+    page.wait_for_function("document.querySelector('#figure-merge_course canvas').getAttribute('aria-label').includes('λ, layer 4, v')")
+    page.focus("#figure-merge_table canvas")
+    page.keyboard.press("ArrowRight")
+    assert "Untrained backbone" in page.inner_text("#lab-tip")
+    clean(page)
+    page.fill("#merge-ada-steps input", "-3")
+    page.keyboard.press("Tab")
+    page.click("#merge-merge")
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('ada_steps: -3 is not allowed')", timeout=LONG)
+
+
+def test_stop_and_go_on(visit):
+    page = opened(visit(TWO))
+    page.click("#merge-train")
+    page.wait_for_function("document.querySelector('#merge-told-train').textContent.includes('step')", timeout=LONG)
+    page.click("#merge-stop-train")
+    idle(page)
+    page.wait_for_function("document.querySelector('#merge-told-train').textContent.includes('Stopped.')")
+    assert not page.locator("#merge-ways").is_visible()
+
+
+def test_a_phone_in_the_dark(visit):
+    page = trained(visit(TWO, width=390, scheme="dark"))
+    page.click("#merge-settings > button")
+    choose(page, "after R-MTLLMF, ideal channel, defended")
+    page.fill("#merge-realign-steps input", "1")
+    page.keyboard.press("Tab")
+    press(page, "merge")
+    page.wait_for_selector("#figure-merge_course canvas")
+    clean(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    cut = "els => els.filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 99))"
+    assert page.eval_on_selector_all("[id^=merge] button, [id^=merge] input, [id^=merge] canvas, [id^=merge] h2, [id^=merge] p", cut) == []
