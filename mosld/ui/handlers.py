@@ -161,7 +161,8 @@ class Handlers:
     def restore(self, request: gr.Request, memory) -> tuple:
         """Fill the page from its address: settings (c), hidden groups of controls (hide); or offer the run left in this browser.
 
-        A link that cannot be read leaves the controls as they are and says why.
+        A link that cannot be read leaves the controls as they are and says why. Run can be pressed from here on, not before the controls
+        hold what the link says.
         """
         query = dict(request.query_params)
         self.sessions.warm()
@@ -181,7 +182,7 @@ class Handlers:
                     go_on = gr.update(value="Resume", interactive=True)
         except ConfigError as problem:
             feed, config = say(str(problem), error=True), RunConfig()
-        return feed, go_on, *[gr.update(visible=name not in hidden) for name in HIDEABLE], *self.controls.fill(config)
+        return feed, go_on, gr.update(interactive=True), *[gr.update(visible=name not in hidden) for name in HIDEABLE], *self.controls.fill(config)
 
     def link(self, request: gr.Request, hide: list[str], *values) -> tuple[str, str]:
         """The address part that restores the controls and hides some, and a sentence."""

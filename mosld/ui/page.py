@@ -73,7 +73,7 @@ def build(limits: Limits | None = None) -> gr.Blocks:
             with gr.Column(elem_id="stage"):
                 with gr.Column(elem_id="bar"):
                     with gr.Row(elem_id="transport"):
-                        run = gr.Button("Run", variant="primary", size="md", elem_id="run")
+                        run = gr.Button("Run", variant="primary", size="md", elem_id="run", interactive=False)
                         pause = gr.Button("Pause", size="md", elem_id="pause", interactive=False)
                         step1 = gr.Button("Step 1", size="md", elem_id="step1")
                         step10 = gr.Button("Step 10", size="md", elem_id="step10")
@@ -109,7 +109,7 @@ def build(limits: Limits | None = None) -> gr.Blocks:
         gr.on([p.change for p in values], h.facts, values, note, trigger_mode="always_last", **AT_ONCE)
         copy.click(h.link, [hide, *values], [link, feed], **AT_ONCE).then(None, link, None, js=COPY)
         own.upload(h.upload, [own, controls.parts["tasks"]], [controls.parts["tasks"], feed], **AT_ONCE)
-        page.load(h.restore, memory, [feed, pause, *(folds[name] for name in HIDEABLE), *values], **AT_ONCE)
+        page.load(h.restore, memory, [feed, pause, run, *(folds[name] for name in HIDEABLE), *values], **AT_ONCE)
         page.unload(h.leave)
         api.place(lab)
     return page.queue(max_size=QUEUE, default_concurrency_limit=8)

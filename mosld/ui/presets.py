@@ -52,8 +52,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "conflict": Preset(
         "Tasks that conflict",
-        "Two pairs of tasks want opposite answers from the same sentences. After 60 steps mood is learned, to 0.78 (LoRA) and 0.82 "
-        "(MoSLD); its opposite, at 0.18 and 0.16, still falls short of guessing, 0.25. Separate experts do not settle it.",
+        "Two pairs of tasks want opposite answers from the same sentences. Mood, at 1.00 (LoRA) and 0.98 (MoSLD) after as many questions "
+        "alone, ends here at 0.78 and 0.82: experts do not settle it. Its opposite stays below guessing, 0.25, but does so alone too.",
         RunConfig(**SMALL, steps=60, tasks="world/mood,world/opposite,world/actor,world/acted_on", arms="method=lora,mosld"),
     ),
     "mixture": Preset(

@@ -38,7 +38,7 @@ def handlers(tmp_path):
 
 def opened(handlers, **query):
     """What opening the page at an address says, and the configuration that its controls then show."""
-    feed, _pause, *rest = handlers.restore(visit(**query), "")
+    feed, _pause, _run, *rest = handlers.restore(visit(**query), "")
     return feed, handlers.controls.read(*rest[len(HIDEABLE) :])
 
 

@@ -1,7 +1,7 @@
 """Geometry and Compare on the real page: real runs, real clicks, numbers that agree with the page's own store."""
 
 import pytest
-from browser_helpers import FAST, LONG, QUICK, note, press_run, shot, wait
+from browser_helpers import FAST, LONG, QUICK, cut_off, faults, note, open_tab, press_run, shot, wait
 
 SHORT = f"?c=1!{QUICK}!n.8!ee.4!t.world/mood,world/place!ho.world/tense"
 
@@ -13,30 +13,9 @@ def words(page, view: str) -> str:
     return page.text_content(f"#figure-{view} .lab-say")
 
 
-def axe_finds_nothing(page):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed (requirements-dev.txt)").Axe()
-    found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
-
-
-def cut_off(page) -> list:
-    """What of the tab sticks out of the page to the right; the table scrolls in its own box."""
-    cut = "els => els.filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 99))"
-    return page.locator("[role=tabpanel]").locator("button, input, select, canvas, h2, p, .lab-scroll").evaluate_all(cut)
-
-
-def go(page, tab: str):
-    """To a tab, which on a narrow screen may be in the menu of further tabs."""
-    found = page.get_by_role("tab", name=tab, exact=True)
-    if found.is_visible():
-        return found.click()
-    page.click(".overflow-menu > button")
-    page.locator(".overflow-dropdown button").filter(has_text=tab).click()
-
-
 def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     page = visit(FAST, scheme="dark")
-    go(page, "Geometry")
+    open_tab(page, "Geometry")
     page.wait_for_timeout(400)
     assert page.inner_text(".lab-note").startswith("This is a finished run")  # no run to look into is no fault
     page.click("#geometry-look")
@@ -44,8 +23,8 @@ def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     press_run(page, 4)
     page.click("#pause")
     wait(page, "MoSLD.state === 'paused'")
-    go(page, "Overview")
-    go(page, "Geometry")
+    open_tab(page, "Overview")
+    open_tab(page, "Geometry")
     step = page.evaluate("MoSLD.frames.length - 1")
     assert f"at step {step}, layer 1, q. dropout 0: mean cosine between two experts" in words(page, "updates")
     assert "on A" in words(page, "conflict") and "of 1 pairs below 0" in words(page, "conflict")
@@ -59,13 +38,13 @@ def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert "layer 2, v: expert 1 of dropout 0, expert 2 of dropout 0" in page.inner_text("#lab-tip")
-    axe_finds_nothing(page)
+    assert faults(page) == []
 
 
 def test_compare_shelf_overlay_and_tasks_alone(visit):
     page = visit(SHORT, width=390)
     page.wait_for_function("!document.querySelector('#knob-tasks').innerText.includes('meant')", timeout=LONG)  # the link has filled the controls
-    go(page, "Compare")
+    open_tab(page, "Compare")
     page.wait_for_function("document.querySelector('#shelf').innerText.includes('There is none yet')", timeout=LONG)
     assert not page.locator("#compare-rest").is_visible()
     page.click("#run")
@@ -91,4 +70,4 @@ def test_compare_shelf_overlay_and_tasks_alone(visit):
     assert f"mood {scores[0][0] * 100:.1f}% in the mixture" in text and "as many of its questions" in text
     assert page.evaluate("document.documentElement.scrollWidth") <= 390 and cut_off(page) == []
     assert note(page).startswith("All 8 steps are done")
-    axe_finds_nothing(page)
+    assert faults(page) == []

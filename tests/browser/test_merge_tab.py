@@ -1,19 +1,13 @@
 """The Merge tab on the real page: train two small adapters, move a slider, merge, look inside; axe, keys and phones."""
 
-import pytest
-from browser_helpers import LONG, shot
+from browser_helpers import LONG, cut_off, faults, open_tab, shot
 
 TWO = "?c=1!t.world/mood,world/place"
 
 
 def opened(page):
-    """The Merge tab, which a narrow page keeps in a menu."""
-    tab = page.get_by_role("tab", name="Merge")
-    if tab.is_visible():
-        tab.click()
-    else:
-        page.click(".overflow-menu > button")
-        page.locator(".overflow-dropdown button", has_text="Merge").click()
+    """The page at its Merge tab."""
+    open_tab(page, "Merge")
     page.wait_for_selector("#figure-merge_now canvas")
     return page
 
@@ -48,13 +42,6 @@ def words(page, view: str) -> str:
     return page.get_attribute(f"#figure-{view} canvas", "aria-label")
 
 
-def clean(page):
-    """axe finds nothing."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed (requirements-dev.txt)").Axe()
-    found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
-
-
 def test_train_slide_merge_and_look_inside(visit):
     page = trained(visit(TWO))
     assert "λ mood" in page.inner_text("#merge-lam-0") and not page.locator("#merge-lam-2").is_visible()
@@ -75,7 +62,7 @@ def test_train_slide_merge_and_look_inside(visit):
     page.focus("#figure-merge_table canvas")
     page.keyboard.press("ArrowRight")
     assert "Untrained backbone" in page.inner_text("#lab-tip")
-    clean(page)
+    assert faults(page) == []
     page.fill("#merge-ada-steps input", "-3")
     page.keyboard.press("Tab")
     page.click("#merge-merge")
@@ -100,7 +87,6 @@ def test_a_phone_in_the_dark(visit):
     page.keyboard.press("Tab")
     press(page, "merge")
     page.wait_for_selector("#figure-merge_course canvas")
-    clean(page)
+    assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    cut = "els => els.filter(e => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 99))"
-    assert page.eval_on_selector_all("[id^=merge] button, [id^=merge] input, [id^=merge] canvas, [id^=merge] h2, [id^=merge] p", cut) == []
+    assert cut_off(page) == []

@@ -6,7 +6,7 @@ import itertools
 import zipfile
 
 import pytest
-from browser_helpers import FAST, LONG, note, open_tab, press_run, wait
+from browser_helpers import FAST, LONG, faults, note, open_tab, press_run, wait
 
 VALUES = """() => ({
   arms: MoSLD.header.arms, tasks: MoSLD.header.tasks, linears: MoSLD.header.linears,
@@ -129,7 +129,6 @@ def test_scrubbing_and_hover_show_the_numbers_of_that_step(replay, taken):
 
 
 def test_the_table_of_the_replay_and_its_looks(replay, taken):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed (requirements-dev.txt)").Axe()
     scored = [r for r in taken[1]["accuracies"] if r["step"] == "25"]
     for scheme, width in itertools.product(("light", "dark"), (1280, 390)):
         page = replay(scheme, width)
@@ -141,12 +140,10 @@ def test_the_table_of_the_replay_and_its_looks(replay, taken):
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         ground = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert ground == ("rgb(247, 246, 243)" if scheme == "light" else "rgb(21, 23, 27)")
-        found = axe.run(page, options={"resultTypes": ["violations"]}).response["violations"]
-        assert [(v["id"], v["nodes"][0]["html"][:200]) for v in found] == []
+        assert faults(page) == []
 
 
 def test_the_tab_without_a_run_with_one_and_for_axe(visit, tmp_path):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed (requirements-dev.txt)").Axe()
     page = visit(f"{FAST}!s.7", scheme="dark", grant=["clipboard-read", "clipboard-write"])
     filled(page)
     open_tab(page, "Take away")
@@ -163,4 +160,4 @@ def test_the_tab_without_a_run_with_one_and_for_axe(visit, tmp_path):
     page.wait_for_function("document.querySelector('.lab-note').textContent === 'The link is copied.'")
     assert page.evaluate("navigator.clipboard.readText()").endswith(page.input_value("#take-address input, #take-address textarea"))
     assert "s.7" in page.evaluate("navigator.clipboard.readText()")
-    assert [(v["id"], v["nodes"][0]["html"][:200]) for v in axe.run(page).response["violations"]] == []
+    assert faults(page) == []

@@ -116,19 +116,19 @@ class MergeHandlers:
     def stream(self, request: gr.Request) -> Iterator[dict]:
         """Progress of what was planned, and new results as they come; what else has changed is for `settle`."""
         state = self._of(request)
-        bench, version, out = state.bench, state.version, {self.lab.feed: gr.skip()}  # an empty dict is no answer to Gradio
+        bench, version, ending = state.bench, state.version, {self.lab.feed: gr.skip()}  # an empty dict is no answer to Gradio
         try:
             for text, part in state.stream():
-                out, version = self._rows(state) if version != state.version and bench is state.bench else {}, state.version
-                yield {state.pressed.told: _progress(text, part), **out}
+                new, version = state.bench is bench and state.version != version, state.version
+                yield {state.pressed.told: _progress(text, part), **(self._rows(state) if new else {})}
         except Stopped:
             state.told = "Stopped. Adapters keep what they have learned; a merge that was not done is dropped."
         except ConfigError as problem:
-            out = self._refused(problem)
+            ending = self._refused(problem)
         except Exception as problem:  # the visitor gets one sentence, the server's log the traceback
             log.exception("merging failed")
-            out = self._refused(ConfigError(f"merge: it broke off inside the lab ({type(problem).__name__}); press again to go on."))
-        yield out
+            ending = self._refused(ConfigError(f"merge: it broke off inside the lab ({type(problem).__name__}); press again to go on."))
+        yield ending
 
     def settle(self, request: gr.Request) -> dict:
         """Everything as it is once the work has ended."""
