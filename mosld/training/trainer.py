@@ -181,7 +181,8 @@ class Trainer:
         self._changes = []
         if lost:
             self._ended, event = True, "diverged"
-            note = f"The loss of '{lost[0]}' is no longer finite at step {self.step}: the run ends here; try a smaller learning rate."
+            lost_note = f"The loss of '{lost[0]}' is no longer finite at step {self.step}: the run ends here; try a smaller learning rate."
+            note = " ".join(filter(None, [note, lost_note]))
         elif final or self.step % self.config.eval_every == 0:
             part = "test" if final else "validation"
             arms = [dataclasses.replace(f, accuracy=self._score(arm, part)) for f, arm in zip(arms, self.arms, strict=True)]
