@@ -30,7 +30,7 @@ MOST_FRAMES = 100  # in one answer
 
 
 def tools() -> bool:
-    """Whether the pure endpoints are to be MCP tools: MOSLD_MCP=1, which needs `pip install "gradio[mcp]"`."""
+    """Whether the pure endpoints are to be MCP tools: MOSLD_MCP=1, which needs `pip install "mcp>=1.21,<2"`."""
     return os.environ.get("MOSLD_MCP") == "1"
 
 
