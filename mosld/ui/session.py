@@ -11,7 +11,6 @@ Messages are JSON texts for `canvas/store.js`.
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import re
@@ -28,7 +27,7 @@ from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
 from mosld.ui.limits import Limits
-from mosld.ui.wire import Packer, header
+from mosld.ui.wire import Packer, header, to_json
 
 TICK = 0.1  # seconds between two messages
 KEPT_RUNS = 8  # run directories of one visitor
@@ -39,7 +38,7 @@ log = logging.getLogger(__name__)
 
 def message(k: str, **fields) -> str:
     """A message of kind run, add, say or clear (see `canvas/store.js`)."""
-    return json.dumps({"k": k, **fields}, separators=(",", ":"), allow_nan=False)
+    return to_json({"k": k, **fields})
 
 
 def say(sentence: str, state: str | None = None, error: bool = False) -> str:

@@ -1,6 +1,6 @@
 """Frames on their way to the browser: the one place that packs them.
 
-- `header(log)`: what is sent once a run; `Packer(log).pack(frame)`: one frame, at most about 4 KB.
+- `header(log)`: what is sent once a run; `Packer(log).pack(frame)`: one frame, at most about 4 KB; `to_json(data)`: JSON for a still picture.
 - Gate values travel as bytes (254 levels, 255 is a gap), norms and the rest as half floats (NaN is a gap), both as base64.
 - Where all linears of a probe do not fit a frame, they are cut into groups that take turns; the browser keeps the last of each.
 
@@ -11,6 +11,7 @@ norm A [E], B [E], BA [E], share of A asked [E], imbalance [4], balance, effecti
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 FRAME_BYTES = 4096
 GAP = 255
 _REST = 700  # room for loss, rates, accuracies and a note
+
+
+def to_json(data) -> str:
+    """Plain data as the JSON that the browser reads. Raises ValueError for NaN and infinity: a gap is None."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
 def short(task: str) -> str:

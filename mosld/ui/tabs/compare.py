@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-import json
-
 import gradio as gr
 from gradio.context import Context
 
@@ -20,7 +18,7 @@ from mosld.ui.controls import label
 from mosld.ui.lab import QUIET, Lab
 from mosld.ui.session import KEPT_RUNS, Session, runs, say, shared
 from mosld.ui.tabs.compare_alone import Alone
-from mosld.ui.wire import short
+from mosld.ui.wire import short, to_json
 
 TITLE = "Compare"
 NOTE = f"Every run of this page is kept here, the last {KEPT_RUNS} of them; a row is an arm."
@@ -209,4 +207,4 @@ def overlay(kept: dict[str, Kept], first, second) -> str:
         chance = next(run.baselines["chance"][task] for run in both if task in run.baselines["chance"])
         charts.append(chart(short(task) + mark, f"accuracy {task}", "percent", "Share of held-out questions answered right.", chance))
     data = {"names": [name for name, _, _ in chosen], "steps": max(run.step for run in both), "charts": charts}
-    return json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return to_json(data)

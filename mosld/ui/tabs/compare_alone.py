@@ -6,7 +6,6 @@ trained again, what was stopped goes on. They take a place among the runs that m
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import shutil
@@ -23,7 +22,7 @@ from mosld.ui.canvas import alone as alone_view
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.limits import Limits
 from mosld.ui.session import Session, say, share_cores
-from mosld.ui.wire import short
+from mosld.ui.wire import short, to_json
 
 STATUS = '<p class="lab-note" role="status">{{value}}</p>'
 TICK = 0.3  # seconds between two messages
@@ -193,4 +192,4 @@ def picture_of(work: _Work) -> str:
         "mixture": [[accuracy(kept, arm, t) for t in tasks] for arm in each],
         "alone": [[accuracy(work.found.get(t), arm, t) for t in tasks] for arm in each],
     }
-    return json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return to_json(data)

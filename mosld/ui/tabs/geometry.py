@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import json
-
 import gradio as gr
 from gradio.context import Context
 
 from mosld.config import ConfigError
 from mosld.ui.canvas import conflict, updates
 from mosld.ui.lab import QUIET, Lab
-from mosld.ui.wire import short
+from mosld.ui.wire import short, to_json
 
 TITLE = "Geometry"
 SECONDS = 60  # to wait for the answer of a run that is training
@@ -72,7 +70,7 @@ def pictures(trainer) -> tuple[str, str]:
     further = [["0", "all together"], *([str(i + 1), label] for i, (_, label) in enumerate(offers))]
     tasks = [short(t) for t in log.tasks[: len(gradients[0][0].a)]]
     pull = {**head, "tasks": tasks, "left": len(log.tasks) > len(tasks), "linears": pulls, "offers": {"linear": further}}
-    return _text({**head, "linears": linears, "offers": {"linear": offers}}), _text(pull)
+    return to_json({**head, "linears": linears, "offers": {"linear": offers}}), to_json(pull)
 
 
 def _update(u) -> dict:
@@ -88,7 +86,3 @@ def _round(values):
     if isinstance(values, list):
         return [_round(v) for v in values]
     return None if values is None else float(f"{values:.{DIGITS + 1}g}")
-
-
-def _text(data: dict) -> str:
-    return json.dumps(data, separators=(",", ":"), allow_nan=False)

@@ -7,7 +7,6 @@ The answer comes at once; the accuracy, which takes a pass over validation rows,
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from gradio.context import get_render_context
 from mosld.config import ConfigError
 from mosld.ui.canvas.inspect import VIEW
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
-from mosld.ui.wire import short
+from mosld.ui.wire import short, to_json
 
 TITLE = "Inspect"
 TEXT, OPTIONS, OPTION = 2000, 12, 300  # at most so many characters, options, and characters of an option
@@ -175,7 +174,7 @@ class Inspect:
             "asked": (seen["text"], tuple(seen["options"])) if known else None,
             "due": True,
         }
-        return gr.skip(), _text(seen["data"]), *self._controls(seen)
+        return gr.skip(), to_json(seen["data"]), *self._controls(seen)
 
     @staticmethod
     def _controls(seen: dict) -> tuple:
@@ -202,7 +201,7 @@ class Inspect:
             session.ask(lambda trainer: _accuracy(trainer, seen, kept.setdefault("counted", {}), kept["run"]))
         except ConfigError:
             return gr.skip()  # the run is gone, or busy with a long step: the picture stays as it is
-        return _text(seen["data"]) if kept["seen"] is seen else gr.skip()
+        return to_json(seen["data"]) if kept["seen"] is seen else gr.skip()
 
 
 def _accuracy(trainer, seen: dict, counted: dict, run: int) -> None:
@@ -222,10 +221,6 @@ def _accuracy(trainer, seen: dict, counted: dict, run: int) -> None:
         with inspector.steered(**seen["steered"]):
             steered = inspector.accuracy(task.name, rows)
     seen["data"]["accuracy"] = {"task": short(task.name), "rows": rows, "step": trainer.step, "free": counted[key], "steered": steered}
-
-
-def _text(data: dict) -> str:
-    return json.dumps(data, separators=(",", ":"), allow_nan=False)
 
 
 def place(lab: Lab) -> None:

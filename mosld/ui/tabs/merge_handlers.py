@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from mosld.merging.config import MergeConfig
 from mosld.ui.lab import Lab
 from mosld.ui.session import say
 from mosld.ui.tabs.merge_work import MOST_TASKS, Merging, Stopped
-from mosld.ui.wire import short
+from mosld.ui.wire import short, to_json
 
 log = logging.getLogger(__name__)
 KNOBS = {k.name: k for k in knobs(MergeConfig) if k.name != "methods" and k.group != "comparison"}
@@ -160,7 +159,7 @@ class MergeHandlers:
     def _opened(self, state: Merging) -> dict:
         """The sliders of the tasks that are here, at the coefficient they were scored with."""
         p, tasks = self.p, state.now["tasks"]
-        out = {p.now: _json(state.now), p.panel: gr.update(visible=True), p.ways: gr.update(visible=True), p.all: tasks[0]["lam"]}
+        out = {p.now: to_json(state.now), p.panel: gr.update(visible=True), p.ways: gr.update(visible=True), p.all: tasks[0]["lam"]}
         for i, slider in enumerate(p.sliders):
             here = i < len(tasks)
             out[slider] = gr.update(visible=here, label=f"λ {tasks[i]['name']}", value=tasks[i]["lam"]) if here else gr.update(visible=False)
@@ -171,10 +170,10 @@ class MergeHandlers:
         p, names = self.p, [short(n) for n in state.names]
         rows = [{k: v for k, v in row.items() if k != "course"} for row in [*state.base, *state.results]]
         looks = _courses(state)
-        out = {p.table: _json({"tasks": names, "rows": rows}), p.inside: gr.update(visible=bool(looks))}
+        out = {p.table: to_json({"tasks": names, "rows": rows}), p.inside: gr.update(visible=bool(looks))}
         if looks:
             newest = list(looks)[-1]
-            out |= {p.into: gr.update(choices=list(looks), value=newest), p.course: _json(looks[newest])}
+            out |= {p.into: gr.update(choices=list(looks), value=newest), p.course: to_json(looks[newest])}
         return out
 
     # quick answers
@@ -182,7 +181,7 @@ class MergeHandlers:
     def rescore(self, request: gr.Request, *lams) -> dict:
         """The merge with the sliders' coefficients."""
         try:
-            return {self.p.now: _json(self._of(request).rescore(list(lams)))}
+            return {self.p.now: to_json(self._of(request).rescore(list(lams)))}
         except ConfigError as problem:
             return self._refused(problem)
 
@@ -197,7 +196,7 @@ class MergeHandlers:
             found = _courses(self._of(request)).get(str(label))
         except ConfigError as problem:
             return self._refused(problem)
-        return {self.p.course: _json(found) if found else gr.skip()}
+        return {self.p.course: to_json(found) if found else gr.skip()}
 
     def config(self, *settings) -> MergeConfig:
         """A checked MergeConfig from the settings' components. Raises ConfigError."""
@@ -225,10 +224,6 @@ def _courses(state: Merging) -> dict[str, dict]:
 
 def _progress(text: str, part: float | None) -> dict:
     return {"text": text, "percent": 0 if part is None else round(100 * min(1.0, part)), "busy": part is not None}
-
-
-def _json(value) -> str:
-    return json.dumps(value, allow_nan=False)
 
 
 def _hidden(problem: ConfigError) -> str:

@@ -7,8 +7,6 @@ The stages are walked through in the browser (`canvas/walk.js`); the server is a
 
 from __future__ import annotations
 
-import json
-
 import gradio as gr
 from gradio.context import get_render_context
 
@@ -17,7 +15,7 @@ from mosld.ui.canvas.walk import VIEW
 from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.tabs.inspect import clean, whole
 from mosld.ui.tabs.slow_hints import hints
-from mosld.ui.wire import short
+from mosld.ui.wire import short, to_json
 
 TITLE = "Slow motion"
 MODES = (("training", True), ("evaluation", False))
@@ -70,7 +68,7 @@ class Slow:
         session.tabs["slow"] = session.run
         choose = lambda names, value: gr.update(choices=[(n, i) for i, n in enumerate(names)], value=value)  # noqa: E731
         controls = (choose(seen[f"{name}s"], seen[name]) for name in ("arm", "linear", "row"))
-        return gr.skip(), json.dumps(seen["data"], separators=(",", ":"), allow_nan=False), *controls
+        return gr.skip(), to_json(seen["data"]), *controls
 
     def opened(self, request: gr.Request, *values) -> tuple:
         """The tab comes into sight: a batch is taken where there is a run."""
