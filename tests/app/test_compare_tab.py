@@ -138,7 +138,7 @@ def test_stopped_and_gone_on_with(lab):
     def stopped_at() -> int:
         data, sentence = press(alone, "run-0007", "steps", stop=True)
         assert data["alone"] == [[None, None]]
-        return int(re.fullmatch(r"Stopped at mood alone, task 1 of 2, step (\d+); press the button to go on\.", sentence)[1])
+        return int(re.fullmatch(r"Stopped at mood alone, task 1 of 2: step (\d+) of 5000; press the button to go on\.", sentence)[1])
 
     first = stopped_at()
     assert 0 < first < 5000 and first < stopped_at() < 5000

@@ -7,10 +7,7 @@ trained again, what was stopped goes on. They take a place among the runs that m
 from __future__ import annotations
 
 import logging
-import queue
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,61 +18,30 @@ from mosld.studies.shelf import BY, Kept, alone, read
 from mosld.ui.canvas import alone as alone_view
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.limits import Limits
-from mosld.ui.session import Session, say, share_cores
+from mosld.ui.session import Session, say
 from mosld.ui.wire import short, to_json
+from mosld.ui.work import Say, Stopped, Work
 
 STATUS = '<p class="lab-note" role="status">{{value}}</p>'
-TICK = 0.3  # seconds between two messages
-WORK = "compare-alone"  # in session.tabs: the last _Work
+WORK = "compare-alone"  # in session.tabs: the last _Tasks
 log = logging.getLogger(__name__)
 
 
-class _Halted(Exception):
-    """The visitor, the closed page or a limit ended the work; what was done is kept."""
+class _Tasks(Work):
+    """One press of the button: task after task trained alone, and what was found so far."""
 
-
-class _Work:
-    """One press of the button: a thread that trains task after task and a queue of what it has to tell."""
-
-    def __init__(self, run: str, kept: Kept, configs: dict[str, RunConfig], folder: Path, seconds: float):
-        self.run, self.kept, self.configs, self.folder, self.seconds = run, kept, configs, folder, seconds
-        self.halt, self.out = threading.Event(), queue.SimpleQueue()
+    def __init__(self, run: str, kept: Kept, configs: dict[str, RunConfig], folder: Path, seconds: int):
+        super().__init__(self.train, seconds)
+        self.run, self.kept, self.configs, self.folder = run, kept, configs, folder
         self.found: dict[str, Kept] = {}
-        self.thread = threading.Thread(target=self._train, daemon=True)
 
-    def _train(self) -> None:
-        ending = "The tasks alone broke off inside the lab; press the button to go on.", True
-        try:
-            with share_cores():
-                self._tasks()
-            ending = "Each task has been trained alone.", False
-        except _Halted as stopped:
-            ending = str(stopped), False
-        except ConfigError as problem:
-            ending = str(problem), True
-        except Exception:  # the visitor gets one sentence, the server's log the traceback
-            log.exception("training tasks alone failed")
-        finally:
-            self.out.put(("done", ending))
-
-    def _tasks(self) -> None:
+    def train(self, say: Say) -> None:
         from mosld.studies.runs import train
 
-        end = time.monotonic() + self.seconds
         for number, (task, config) in enumerate(self.configs.items(), 1):
             name, place = f"{short(task)} alone, task {number} of {len(self.configs)}", self.folder / str(number)
-            self.out.put(("say", f"{name}: loading …"))
-
-            def watch(step: int, name=name, steps=config.steps) -> None:
-                self.out.put(("say", f"{name}: step {step} of {steps}"))
-                if self.halt.is_set():
-                    raise _Halted(f"Stopped at {name}, step {step}; press the button to go on.")
-                if time.monotonic() > end:
-                    raise _Halted(f"Paused: training may take {self.seconds:.0f} seconds at a time here; press the button to go on.")
-
-            if self.halt.is_set():
-                raise _Halted("Stopped; press the button to go on.")
-            train(config, place, watch)
+            say(f"{name}: loading …")
+            train(config, place, lambda step, name=name, steps=config.steps: say(f"{name}: step {step} of {steps}"))
             self.found[task] = read(place)
 
 
@@ -105,7 +71,7 @@ class Alone:
         try:
             session = self.lab.visitor(request)
             under_way = session.tabs.get(WORK)
-            if isinstance(under_way, _Work) and under_way.thread.is_alive():
+            if isinstance(under_way, _Tasks) and under_way.begun and not under_way.done.is_set():
                 raise ConfigError("alone: tasks are being trained alone already; press Stop first.")
             session.tabs[WORK] = plan(session, self.shelf(session), run, by)
         except ConfigError as problem:
@@ -116,38 +82,32 @@ class Alone:
         """Train what was planned; closed by gradio when the page is."""
         session = self.lab.visitor(request)
         work = session.tabs.get(WORK)
-        if not isinstance(work, _Work) or work.thread.ident is not None:  # nothing planned, or it runs or has run
+        if not isinstance(work, _Tasks) or work.begun:
             yield (gr.skip(),) * 5
             return
-        work.thread.start()
+        seen, sentence, feed = 0, "", gr.skip()
         try:
-            seen, ending = 0, None
-            while ending is None:
-                item = work.out.get()
-                time.sleep(TICK if item[0] == "say" else 0)
-                while item[0] != "done" and not work.out.empty():
-                    item = work.out.get()
-                session.seen = time.monotonic()
-                picture = picture_of(work) if len(work.found) != seen else gr.skip()
-                seen = len(work.found)
-                if item[0] == "done":
-                    ending = item[1]
-                else:
-                    yield gr.skip(), item[1], picture, gr.skip(), gr.skip()
-            sentence, error = ending
-            feed = say(sentence, error=True) if error else gr.skip()
-            yield feed, "" if error else sentence, picture_of(work), gr.update(interactive=True), gr.update(interactive=False)
-        finally:
-            work.halt.set()
+            for sentence, _ in work.reports(session):
+                picture, seen = picture_of(work) if len(work.found) != seen else gr.skip(), len(work.found)
+                yield gr.skip(), sentence, picture, gr.skip(), gr.skip()
+            sentence = "Each task has been trained alone."
+        except Stopped as stopped:
+            sentence = f"{stopped}{sentence and ' at ' + sentence}; press the button to go on."
+        except ConfigError as problem:
+            feed, sentence = say(str(problem), error=True), ""
+        except Exception:  # the visitor gets one sentence, the server's log the traceback
+            log.exception("training tasks alone failed")
+            feed, sentence = say("The tasks alone broke off inside the lab; press the button to go on.", error=True), ""
+        yield feed, sentence, picture_of(work), gr.update(interactive=True), gr.update(interactive=False)
 
     def stop(self, request: gr.Request) -> str:
         work = self.lab.visitor(request).tabs.get(WORK)
-        if isinstance(work, _Work):
-            work.halt.set()
+        if isinstance(work, _Tasks):
+            work.stop()
         return "Stopping after this step …"
 
 
-def plan(session: Session, shelf: dict[str, Kept], run, by) -> _Work:
+def plan(session: Session, shelf: dict[str, Kept], run, by) -> _Tasks:
     """The runs to be trained, within this page's limits. Raises ConfigError."""
     if not isinstance(run, str) or run not in shelf:
         raise ConfigError(f"run: '{str(run)[:40]}' is not on the shelf; choose a run that has ended.")
@@ -160,7 +120,7 @@ def plan(session: Session, shelf: dict[str, Kept], run, by) -> _Work:
     for old in place.glob("run-*"):
         if old.name.rpartition(".")[0] not in shelf:
             shutil.rmtree(old, ignore_errors=True)
-    return _Work(run, kept, configs, place / f"{run}.{by}", session.limits.seconds)
+    return _Tasks(run, kept, configs, place / f"{run}.{by}", session.limits.seconds)
 
 
 def check(limits: Limits, configs: dict[str, RunConfig]) -> None:
@@ -173,7 +133,7 @@ def check(limits: Limits, configs: dict[str, RunConfig]) -> None:
         raise ConfigError(f"alone: {tokens:,} tokens for all tasks together are not allowed on this page; stay within {limits.tokens:,}.")
 
 
-def picture_of(work: _Work) -> str:
+def picture_of(work: _Tasks) -> str:
     """JSON text for the picture: accuracies in the mixture and, of the tasks done so far, alone."""
     kept, tasks = work.kept, list(work.configs)
 

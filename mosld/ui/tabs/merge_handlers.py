@@ -17,8 +17,9 @@ from mosld.config import ConfigError, knobs
 from mosld.merging.config import MergeConfig
 from mosld.ui.lab import Lab
 from mosld.ui.session import say
-from mosld.ui.tabs.merge_work import MOST_TASKS, Merging, Stopped
+from mosld.ui.tabs.merge_work import MOST_TASKS, Merging
 from mosld.ui.wire import short, to_json
+from mosld.ui.work import Stopped
 
 log = logging.getLogger(__name__)
 KNOBS = {k.name: k for k in knobs(MergeConfig) if k.name != "methods" and k.group != "comparison"}
@@ -120,8 +121,8 @@ class MergeHandlers:
             for text, part in state.stream():
                 new, version = state.bench is bench and state.version != version, state.version
                 yield {state.pressed.told: _progress(text, part), **(self._rows(state) if new else {})}
-        except Stopped:
-            state.told = "Stopped. Adapters keep what they have learned; a merge that was not done is dropped."
+        except Stopped as stopped:
+            state.told = f"{stopped}. Adapters keep what they have learned; a merge that was not done is dropped."
         except ConfigError as problem:
             ending = self._refused(problem)
         except Exception as problem:  # the visitor gets one sentence, the server's log the traceback

@@ -1,7 +1,7 @@
 """What the Merge tab keeps for a visitor, and the work it does; no component of the page is known here.
 
 - `Merging`: the bench of trained adapters, the coefficients of the sliders, the results so far. `train`, `rescore`, `merge` do the work.
-- `Merging.plan`, `Merging.stream`: long work, in a thread of its own, told a few times a second; stopped by `stop` or by closing.
+- `Merging.plan`, `Merging.stream`, `Merging.stop`: long work (`mosld.ui.work`).
 
 Adapters lie in the visitor's folder, one directory for a task and its settings: what was trained once is read from then on, and an
 adapter that was stopped half-way goes on. Everything that needs torch is imported when it is used.
@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import queue
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 from mosld.config import ConfigError, RunConfig, knobs, to_text
@@ -22,18 +20,13 @@ from mosld.merging.config import MERGES, SEES, MergeConfig
 from mosld.tasks import check
 from mosld.ui.session import Session, share_cores
 from mosld.ui.wire import short
+from mosld.ui.work import Say, Work
 
-TICK = 0.25  # seconds between two reports of progress
 MOST_TASKS = 8
 MOST_RESULTS = 12  # rows of the table; the oldest goes first
 STEPS = 100  # of one adapter on nano: 4 to 7 s on one core (measured), and no task of the default six gains from 150
 BUDGETS = (0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)  # of the jammer's power, for the curve
 CASES = {"sum": "worst for the sum rate", "strongest": "worst for the strongest"}
-Say = Callable[[str, float | None], None]
-
-
-class Stopped(Exception):
-    """The visitor pressed Stop, or left."""
 
 
 class Merging:
@@ -50,9 +43,8 @@ class Merging:
         self.version = 0  # counts what was added to the results
         self.shown = None  # the bench whose sliders are on the page
         self._sliders = None  # a bench over the same vectors, whose model belongs to the sliders
-        self._plan: Callable[[Say], str] | None = None
-        self._halt = threading.Event()
-        self._busy, self._looking = threading.Lock(), threading.Lock()
+        self._work: Work | None = None  # the last long work
+        self._looking = threading.Lock()
 
     @property
     def names(self) -> list[str]:
@@ -64,61 +56,26 @@ class Merging:
     @property
     def busy(self) -> bool:
         """Whether long work goes on or waits for its place."""
-        return self._busy.locked() or self._plan is not None
+        return self._work is not None and not self._work.done.is_set()
 
     def plan(self, work: Callable[[Say], str]) -> None:
         """Note what `stream` is to do; `work` returns the sentence to end with. Raises ConfigError where something is going on already."""
         if self.busy:
             raise ConfigError("merge: something is going on here already; wait for it, or press Stop.")
-        self._plan = work
+
+        def do(say: Say) -> None:
+            self.told = work(say)
+
+        self.told, self._work = "", Work(do, self.session.limits.seconds)
 
     def stop(self) -> None:
-        """End what goes on after its step; what waits for its place does not begin."""
-        self._plan = None
-        self._halt.set()
+        if self._work is not None:
+            self._work.stop()
 
     def stream(self) -> Iterator[tuple[str, float | None]]:
-        """Carry out what was planned, if anything, yielding (sentence, share done) now and then. Raises what it raises: Stopped, ConfigError."""
-        work = self._plan
-        if work is None or not self._busy.acquire(blocking=False):
-            return
-        self._plan, self.told = None, ""
-        self._halt, told, limit = threading.Event(), queue.SimpleQueue(), self.session.limits.seconds
-        thread = threading.Thread(target=self._work, args=(work, told, self._halt, limit), daemon=True)
-        thread.start()
-        try:
-            while True:
-                self.session.seen = time.monotonic()
-                items = [told.get()]
-                while not told.empty():
-                    items.append(told.get())
-                if isinstance(items[-1], BaseException):
-                    raise items[-1]
-                if items[-1] is None:
-                    return
-                yield items[-1]
-                time.sleep(TICK)
-        finally:
-            self._halt.set()
-
-    def _work(self, work: Callable[[Say], str], told: queue.SimpleQueue, halt: threading.Event, limit: int) -> None:
-        end, ending = time.monotonic() + limit, None
-
-        def say(sentence: str, fraction: float | None = None) -> None:
-            if halt.is_set():
-                raise Stopped
-            if time.monotonic() > end:
-                raise ConfigError(f"merge: {limit} seconds at a time are allowed here; adapters trained so far are kept, press again to go on.")
-            told.put((sentence, fraction))
-
-        try:
-            with share_cores():
-                self.told = work(say)
-        except BaseException as problem:  # raised again by who listens
-            ending = problem
-        finally:
-            self._busy.release()
-            told.put(ending)
+        """Carry out what was planned, if anything: see `Work.reports`."""
+        if self._work is not None:
+            yield from self._work.reports(self.session)
 
     # adapters
 

@@ -1,0 +1,85 @@
+"""Long work of a tab that is no run of the page's own: a thread that reports, can be stopped, and keeps to the page's limit of wall clock.
+
+`Work(do, seconds)`: planned; `reports(session)` carries it out, once; `stop()` ends it at its next report. Runs are in `mosld.ui.session`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from mosld.ui.session import Session, share_cores
+
+TICK = 0.25  # seconds between two reports that are handed on
+Say = Callable[..., None]  # (sentence, share done or None)
+
+
+class Stopped(Exception):
+    """The visitor pressed Stop, or left, or the time was over; says which."""
+
+
+class Work:
+    """One press of a button. `do(say)` is called in a thread of its own and reports by `say`, which raises Stopped where it is to end."""
+
+    def __init__(self, do: Callable[[Say], None], seconds: int):
+        self.do, self.seconds = do, seconds
+        self.halt, self.done = threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self._told: queue.SimpleQueue = queue.SimpleQueue()
+        self._once = threading.Lock()  # taken by the one who carries it out
+
+    @property
+    def begun(self) -> bool:
+        return self._once.locked()
+
+    def stop(self) -> None:
+        """End it at its next report; what waits for its place does not begin."""
+        self.halt.set()
+        if not self.begun:
+            self.done.set()
+
+    def reports(self, session: Session) -> Iterator[tuple[str, float | None]]:
+        """Carry it out, yielding the newest (sentence, share done) now and then; nothing where somebody does or did already.
+
+        Raises what the work raised: Stopped, ConfigError. Closing the iterator stops the work.
+        """
+        if not self._once.acquire(blocking=False):
+            return
+        if self.done.is_set():
+            raise Stopped("Stopped")
+        self.thread.start()
+        try:
+            while True:
+                session.seen = time.monotonic()
+                item = self._told.get()
+                while not self._told.empty():
+                    item = self._told.get()
+                if isinstance(item, BaseException):
+                    raise item
+                if item is None:
+                    return
+                yield item
+                time.sleep(TICK)
+        finally:
+            self.halt.set()
+
+    def _run(self) -> None:
+        end, ending = time.monotonic() + self.seconds, None
+
+        def say(sentence: str, share: float | None = None) -> None:
+            if self.halt.is_set():
+                raise Stopped("Stopped")
+            if time.monotonic() > end:
+                raise Stopped(f"Paused after {self.seconds} seconds, the most at a time here")
+            self._told.put((sentence, share))
+
+        try:
+            with share_cores():
+                self.do(say)
+        except BaseException as problem:  # raised again by who listens
+            ending = problem
+        finally:
+            self.done.set()
+            self._told.put(ending)
