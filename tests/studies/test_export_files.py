@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,8 @@ from mosld.config import ConfigError, RunConfig
 from mosld.studies.export_files import TABLES, lighter, numbers, portable, script, table, tables, to_json
 from mosld.training import ArmFrame, Frame, LinearProbe, RunLog, Trainer
 from mosld.training.runlog import LinearInfo
+
+ROOT = Path(__file__).parents[2]
 
 
 def probe(load: float) -> LinearProbe:
@@ -108,7 +112,8 @@ def test_the_script_repeats_the_run(changed, tmp_path):
     log, path = changed
     (tmp_path / "run.py").write_text(script(portable(log)))
     (tmp_path / path.name).write_text(path.read_text())
-    done = subprocess.run([sys.executable, "run.py", "kept"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    installed = {**os.environ, "PYTHONPATH": str(ROOT)}  # the script needs the package; here it stands beside the tests
+    done = subprocess.run([sys.executable, "run.py", "kept"], cwd=tmp_path, env=installed, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     again = RunLog.load(tmp_path / "kept")
     assert again.frames == portable(log).frames  # every number of every step
