@@ -48,7 +48,7 @@ def pretrained(cls, folder: Path, **options):
     by side can leave them replaced for good.
     """
     with _loading:
-        return cls.from_pretrained(folder, **{"use_safetensors": True, "dtype": "float32", "attn_implementation": "eager", **options})
+        return cls.from_pretrained(folder, **{"trust_remote_code": False, "use_safetensors": True, "dtype": "float32", "attn_implementation": "eager", **options})
 
 
 def open_model(name: str, progress: Progress | None = None):
@@ -63,13 +63,13 @@ def open_model(name: str, progress: Progress | None = None):
     if not list(folder.glob("*.safetensors")):
         raise ConfigError(f"backbone: '{name}' has no safetensors weights, and no others are read; choose another model.")
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         if config.is_encoder_decoder:
             raise ConfigError(f"backbone: '{name}' is an encoder-decoder; choose an encoder or a causal language model.")
         causal = any(a.endswith(("CausalLM", "LMHeadModel")) for a in config.architectures or ())
         auto = AutoModelForCausalLM if causal else AutoModel
         model = pretrained(auto, folder)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, ConfigError):
             raise

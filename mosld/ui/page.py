@@ -21,6 +21,7 @@ from mosld.ui.limits import KEEP_SECONDS, QUEUE, UPLOAD_BYTES, Limits
 from mosld.ui.presets import PRESETS
 from mosld.ui.record import shipped
 from mosld.ui.sessions import Sessions
+from mosld.ui.shown import shown
 from mosld.ui.tabs import TABS
 from mosld.ui.theme import css, theme
 
@@ -29,10 +30,10 @@ HEAD = (
     "<p>Train a mixture of low-rank experts that share one matrix, and watch what router, experts and matrices do.</p></div>"
 )
 FACTS = (
-    '<div class="lab-facts">{{#if value.problem}}<span>{{value.problem}}</span>{{/if}}'
-    '<span class="lab-formula">{{value.formula}}</span><span>{{value.count}}</span> <span>{{value.note}}</span></div>'
+    '<div class="lab-facts"><span data-if="problem" data-text="problem"></span>'
+    '<span class="lab-formula" data-text="formula"></span><span data-text="count"></span> <span data-text="note"></span></div>'
 )
-STORY = '<p class="lab-facts">{{value.text}}</p>'
+STORY = '<p class="lab-facts" data-text="text"></p>'
 LIVE = {"Overview": ("gates", "accuracy", "imbalance"), "Loss": ("loss",), "Router": ("router",), "Norms": ("norms",)}
 
 
@@ -52,10 +53,10 @@ def build(limits: Limits | None = None) -> gr.Blocks:
                     preset = gr.Dropdown(
                         [(p.title, name) for name, p in PRESETS.items()], value=next(iter(PRESETS)), label="Preset", elem_id="preset"
                     )
-                    story = gr.HTML({"text": next(iter(PRESETS.values())).text}, html_template=STORY, elem_id="story", apply_default_css=False)
+                    story = shown(STORY, {"text": next(iter(PRESETS.values())).text}, elem_id="story")
                 controls.mixture()
                 controls.method()
-                note = gr.HTML(facts(controls.default), html_template=FACTS, elem_id="facts", apply_default_css=False)
+                note = shown(FACTS, facts(controls.default), elem_id="facts")
                 with gr.Column(elem_id="fold-compare", min_width=0) as folds["compare"]:
                     controls.compare()
                 controls.front()

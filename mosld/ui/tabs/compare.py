@@ -17,6 +17,7 @@ from mosld.ui.canvas import overlay as overlay_view
 from mosld.ui.controls import label
 from mosld.ui.lab import QUIET, Lab
 from mosld.ui.session import KEPT_RUNS, Session, runs, say, shared
+from mosld.ui.shown import shown
 from mosld.ui.tabs.compare_alone import Alone
 from mosld.ui.wire import short, to_json
 
@@ -24,14 +25,14 @@ TITLE = "Compare"
 NOTE = f"Every run of this page is kept here, the last {KEPT_RUNS} of them; a row is an arm."
 SHELF = (
     '<section class="lab-figure lab-shelf" aria-labelledby="shelf-title"><h2 id="shelf-title">The runs so far</h2>'
-    '<p class="lab-shows">{{value.note}}</p>'
-    '{{#if value.rows}}<div class="lab-scroll" role="region" aria-label="Table of runs" tabindex="0"><table><thead><tr>'
-    '{{#each value.head}}<th scope="col" class="{{this.kind}}">{{this.text}}{{#if this.under}}<small>{{this.under}}</small>{{/if}}</th>{{/each}}'
+    '<p class="lab-shows" data-text="note"></p>'
+    '<div data-if="rows" class="lab-scroll" role="region" aria-label="Table of runs" tabindex="0"><table><thead><tr>'
+    '<th data-each="head" scope="col" data-set="class:kind"><span data-text="text"></span><small data-if="under" data-text="under"></small></th>'
     "</tr></thead><tbody>"
-    '{{#each value.rows}}<tr class="{{this.kind}}"><th scope="row">{{this.name}} '
-    '{{#if this.link}}<a href="{{this.link}}" target="_blank" rel="noopener" aria-label="settings of {{this.name}}">settings</a>{{/if}}</th>'
-    '{{#each this.cells}}<td class="{{this.kind}}">{{this.text}}</td>{{/each}}</tr>{{/each}}</tbody></table></div>'
-    "{{#each value.words}}<p>{{this}}</p>{{/each}}{{/if}}</section>"
+    '<tr data-each="rows" data-set="class:kind"><th scope="row"><span data-text="name"></span> '
+    '<a data-if="link" data-set="href:link aria-label:says" target="_blank" rel="noopener">settings</a></th>'
+    '<td data-each="cells" data-set="class:kind" data-text="text"></td></tr></tbody></table></div>'
+    '<p data-each="words" data-text="."></p></section>'
 )
 
 
@@ -40,7 +41,7 @@ def place(lab: Lab) -> None:
     tab = Context.block  # the gr.Tab that the page has opened
     with gr.Row():
         again = gr.Button("Read the runs again", size="md", elem_id="compare-again", scale=0, min_width=200)
-    table_html = gr.HTML(table({}, {}), html_template=SHELF, elem_id="shelf", apply_default_css=False)
+    table_html = shown(SHELF, table({}, {}), elem_id="shelf")
     with gr.Column(visible=False, elem_id="compare-rest", min_width=0) as rest:  # till there is a run
         with gr.Row(elem_id="compare-choice"):
             first = gr.Dropdown([], label="Compare", elem_id="compare-first")
@@ -141,7 +142,7 @@ def table(kept: dict[str, Kept], own: dict) -> dict:
         scored = (log.scored or "not yet") + (f"; diverged at step {log.step}" if log.event == "diverged" else "")
         cells += [_cell(f"{row.parameters:,}"), _cell(scored, "text"), _cell(f"{log.seconds:.1f}"), _cell(ms)]
         files = {t: t for t in [*log.config.tasks, *log.config.held_out] if t in own or t.endswith((".jsonl", ".csv"))}
-        rows.append({"kind": "arm", "name": name, "cells": cells, "link": "?c=" + shared(log.config, files).to_url()})
+        rows.append({"kind": "arm", "name": name, "cells": cells, "says": f"settings of {name}", "link": "?c=" + shared(log.config, files).to_url()})
     return {"note": NOTE, "head": head, "rows": rows, "words": _words(all_runs)}
 
 

@@ -19,10 +19,11 @@ from mosld.ui.canvas import alone as alone_view
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.limits import Limits
 from mosld.ui.session import Session, say
+from mosld.ui.shown import shown
 from mosld.ui.wire import short, to_json
 from mosld.ui.work import Say, Stopped, Work
 
-STATUS = '<p class="lab-note" role="status">{{value}}</p>'
+STATUS = '<p class="lab-note" role="status" data-text="."></p>'
 WORK = "compare-alone"  # in session.tabs: the last _Tasks
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Alone:
                 by = gr.Dropdown([(text, name) for name, text in BY.items()], value="questions", label="A task alone gets", elem_id="alone-by")
                 start = gr.Button("Train each task alone", size="md", elem_id="alone-start", scale=0, min_width=220)
                 stop = gr.Button("Stop", size="md", elem_id="alone-stop", interactive=False, scale=0, min_width=80)
-            status = gr.HTML("", html_template=STATUS, elem_id="alone-status", apply_default_css=False)
+            status = shown(STATUS, "", elem_id="alone-status")
             picture = self.lab.picture(alone_view.VIEW)
         limits = self.lab.handlers.sessions.limits
         outputs = [self.lab.feed, status, picture, start, stop]

@@ -19,6 +19,7 @@ from mosld.ui.canvas import VIEWS
 from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.lessons import LESSONS, Lesson, described
 from mosld.ui.session import Session, runs, say
+from mosld.ui.shown import shown
 
 if TYPE_CHECKING:
     from mosld.training.runlog import RunLog
@@ -28,10 +29,10 @@ ASK = "Choose an answer first: a prediction is worth most before the run."
 AGAIN = 8  # runs of one lesson that are listed
 
 CARD = (
-    '<section class="lab-figure lab-lesson" aria-labelledby="lesson-title"><div class="lab-lesson-mark"><span>{{value.mark}}</span><ol>'
-    '{{#each value.steps}}<li class="{{this.kind}}" title="{{this.title}}"><span class="lab-sr">{{this.title}}</span></li>{{/each}}</ol></div>'
-    '<h2 id="lesson-title">{{value.title}}</h2>{{#each value.text}}<p>{{this}}</p>{{/each}}'
-    '<p class="lab-lesson-run">{{value.run}}</p></section>'
+    '<section class="lab-figure lab-lesson" aria-labelledby="lesson-title"><div class="lab-lesson-mark"><span data-text="mark"></span><ol>'
+    '<li data-each="steps" data-set="class:kind title:title"><span class="lab-sr" data-text="title"></span></li></ol></div>'
+    '<h2 id="lesson-title" data-text="title"></h2><p data-each="text" data-text="."></p>'
+    '<p class="lab-lesson-run" data-text="run"></p></section>'
 )
 # The number of the lesson goes into the address once a visitor has turned to it; a link with a number opens this tab.
 CARD_JS = """
@@ -45,12 +46,12 @@ const turn = () => {
 watch('value', turn); turn();
 """
 ANSWER = (
-    '<div class="lab-answer" role="status" data-kind="{{value.kind}}">{{#if value.note}}<p>{{value.note}}</p>{{/if}}'
-    "{{#if value.supports}}<dl><div><dt>You predicted</dt><dd>{{value.predicted}}</dd></div>"
-    "<div><dt>{{value.shows}}</dt><dd>{{value.supports}}</dd></div></dl>"
-    "<p>{{value.sentence}}</p>{{#if value.tally}}<p>{{value.tally}}</p>{{/if}}"
-    '<p class="lab-seen">Where to see it: tab {{value.tab}}, “{{value.picture}}”. '
-    '<button type="button" data-tab="{{value.tab}}" data-view="{{value.view}}">Show it</button></p>{{/if}}</div>'
+    '<div class="lab-answer" role="status" data-set="data-kind:kind"><p data-if="note" data-text="note"></p>'
+    '<dl data-if="supports"><div><dt>You predicted</dt><dd data-text="predicted"></dd></div>'
+    '<div><dt data-text="shows"></dt><dd data-text="supports"></dd></div></dl>'
+    '<p data-if="sentence" data-text="sentence"></p><p data-if="tally" data-text="tally"></p>'
+    '<p class="lab-seen" data-if="tab">Where to see it: tab <span data-text="tab"></span>, “<span data-text="picture"></span>”. '
+    '<button type="button" data-set="data-tab:tab data-view:view">Show it</button></p></div>'
 )
 ANSWER_JS = """
 element.addEventListener('click', (event) => {
@@ -84,12 +85,12 @@ def place(lab: Lab) -> None:
     tab.id = "lessons"  # by which a link opens it
     first, inputs = LESSONS[0], lab.handlers.controls.inputs
     with gr.Column(elem_id="lessons", min_width=0):
-        card = gr.HTML(pictured(1, set()), html_template=CARD, js_on_load=CARD_JS, elem_id="lesson-card", apply_default_css=False)
+        card = shown(CARD, pictured(1, set()), CARD_JS, elem_id="lesson-card")
         guess = gr.Radio(_choices(first), label=first.question, elem_id="lesson-guess")
         with gr.Row(elem_id="lesson-act"):
             run = gr.Button(_label(None), variant="primary", size="md", elem_id="lesson-run", scale=0, min_width=230)
             reveal = gr.Button("Reveal", size="md", elem_id="lesson-reveal", scale=0, min_width=110)
-        answer = gr.HTML(told(""), html_template=ANSWER, js_on_load=ANSWER_JS, elem_id="lesson-answer", apply_default_css=False)
+        answer = shown(ANSWER, told(""), ANSWER_JS, elem_id="lesson-answer")
         with gr.Row(elem_id="lesson-turn"):
             back = gr.Button("Back", size="md", elem_id="lesson-back", interactive=False, scale=0, min_width=90)
             following = gr.Button("Next", size="md", elem_id="lesson-next", scale=0, min_width=90)

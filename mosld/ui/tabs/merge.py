@@ -15,13 +15,14 @@ from mosld.tasks import catalogue
 from mosld.ui.canvas import merge_course, merge_now, merge_table
 from mosld.ui.controls import task_choices
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
+from mosld.ui.shown import shown
 from mosld.ui.tabs.merge_handlers import KNOBS, MergeHandlers, Parts, Press
 from mosld.ui.tabs.merge_work import MOST_TASKS, STEPS
 
 TITLE = "Merge"
 PROGRESS = (
-    '<div class="merge-progress"><div class="merge-bar">{{#if value.busy}}<div style="width: {{value.percent}}%"></div>{{/if}}</div>'
-    '<p role="status" class="merge-told">{{value.text}}</p></div>'
+    '<div class="merge-progress"><div class="merge-bar"><div data-if="busy" data-set="width:percent"></div></div>'
+    '<p role="status" class="merge-told" data-text="text"></p></div>'
 )
 FIRST = f"LoRA of rank {RunConfig().rank} on nano, {STEPS} steps each: about 5 seconds an adapter on one core."
 LABELS = {
@@ -108,7 +109,7 @@ def _press(words: str, name: str, text: str = "") -> Press:
     with gr.Row(elem_id=f"merge-do-{name}", elem_classes="merge-do"):
         go = gr.Button(words, variant="primary", size="md", elem_id=f"merge-{name}")
         stop = gr.Button("Stop", size="md", interactive=False, elem_id=f"merge-stop-{name}")
-        told = gr.HTML({"text": text, "percent": 0, "busy": False}, html_template=PROGRESS, elem_id=f"merge-told-{name}", apply_default_css=False)
+        told = shown(PROGRESS, {"text": text, "percent": 0, "busy": False}, elem_id=f"merge-told-{name}")
     return Press(go, stop, told)
 
 

@@ -13,6 +13,7 @@ from mosld.config import ConfigError
 from mosld.tasks.own import is_path
 from mosld.ui.lab import AT_ONCE, COPY, QUIET, Lab
 from mosld.ui.session import say, shared
+from mosld.ui.shown import shown
 from mosld.ui.tabs.take_files import ALL, OFFERS, made
 
 TITLE = "Take away"
@@ -42,7 +43,7 @@ SAVE = """(file) => {
   a.click();
   a.remove();
 }"""
-ABOUT = '<p class="lab-take-about">{{value}}</p>'
+ABOUT = '<p class="lab-take-about" data-text="."></p>'
 
 
 def place(lab: Lab) -> None:
@@ -53,7 +54,7 @@ def place(lab: Lab) -> None:
         for name, offer in OFFERS.items():
             with gr.Row(elem_classes="take-row"):
                 button = gr.Button(offer.button, size="md", variant="primary" if name == "html" else "secondary", elem_id=f"take-{name}")
-                gr.HTML(offer.about, html_template=ABOUT, apply_default_css=False)
+                shown(ABOUT, offer.about)
                 choice = []
                 if name == "tables":
                     choice = [gr.Dropdown([ALL, *TABLES], value=ALL, label="Which table", show_label=False, container=False, elem_id="take-table")]
@@ -61,7 +62,7 @@ def place(lab: Lab) -> None:
             ready.then(None, file, None, js=SAVE, **AT_ONCE)
         with gr.Row(elem_classes="take-row"):
             copy = gr.Button("Link", size="md", elem_id="take-link")
-            gr.HTML("The settings of the run as an address, to share or to keep.", html_template=ABOUT, apply_default_css=False)
+            shown(ABOUT, "The settings of the run as an address, to share or to keep.")
             plain = {"show_label": False, "container": False, "max_lines": 1}
             link = gr.Textbox(label="Link to the run's settings", interactive=False, elem_id="take-address", **plain)
         copy.click(linker(lab), None, [link, lab.feed], **AT_ONCE).then(None, link, None, js=COPY, **AT_ONCE)
