@@ -48,7 +48,9 @@ def pretrained(cls, folder: Path, **options):
     by side can leave them replaced for good.
     """
     with _loading:
-        return cls.from_pretrained(folder, **{"trust_remote_code": False, "use_safetensors": True, "dtype": "float32", "attn_implementation": "eager", **options})
+        return cls.from_pretrained(
+            folder, **{"trust_remote_code": False, "use_safetensors": True, "dtype": "float32", "attn_implementation": "eager", **options}
+        )
 
 
 def open_model(name: str, progress: Progress | None = None):

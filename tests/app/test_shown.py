@@ -21,7 +21,9 @@ def test_no_component_of_the_page_has_a_template_with_a_hole():
         assert not re.search(r"\{\{|\$\{", block.css_template or ""), block.elem_id
 
 
-@pytest.mark.parametrize("sign", ["innerHTML", "insertAdjacentHTML", "document.write", "{{value", "{{this", "{{#", "gr.Markdown", "gr.Info", "gr.Warning"])
+@pytest.mark.parametrize(
+    "sign", ["innerHTML", "insertAdjacentHTML", "document.write", "{{value", "{{this", "{{#", "gr.Markdown", "gr.Info", "gr.Warning"]
+)
 def test_no_source_of_the_page_makes_markup_of_text(sign):
     sources = [p for p in UI.rglob("*") if p.suffix in (".py", ".js")]
     assert len(sources) > 20 and [str(p) for p in sources if sign in p.read_text(encoding="utf-8")] == []

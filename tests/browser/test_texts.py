@@ -32,8 +32,8 @@ def test_the_shown_helper_takes_every_kind_of_text(calm):
           form.id = 'trial';
           form.append(Object.assign(document.createElement('template'), { className: 'lab-form' }));
           const make = (tag, data) => { const e = document.createElement(tag); Object.assign(e.dataset, data); return e; };
-          form.firstChild.content.append(make('p', { text: 'a' }), make('i', { if: 'none', text: 'a' }), make('li', { each: 'all', text: '.', set: '' }),
-            make('a', { set: 'href:a title:a onclick:a' }));
+          form.firstChild.content.append(make('p', { text: 'a' }), make('i', { if: 'none', text: 'a' }),
+            make('li', { each: 'all', text: '.', set: '' }), make('a', { set: 'href:a title:a onclick:a' }));
           document.body.append(form);
           const props = { value: { a: code, all: [code, 2] } };
           let again;
