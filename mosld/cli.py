@@ -4,7 +4,7 @@
 - `compare`: several methods on the same batches over seeds, as a table (`mosld.studies.compare`).
 - `merge`: adapters of single tasks merged into one model, beside training on the mixture (`mosld.studies.merge`).
 - `params`: trainable parameters of a method on a model's shape, counted without weights.
-- `tasks`: every task with its licence and source.
+- `tasks`: every task with an example question, licence and source. `look`: what is understood of a file of your own.
 - `knobs`: every setting of runs and of merging with its default, bounds and link key.
 
 Flags come from the schema alone. A setting that cannot be used is one sentence on stderr and exit status 2. torch is imported by the commands
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, Strict, knobs, to_text
@@ -23,6 +24,8 @@ from mosld.registry import METHODS
 from mosld.texts import table
 
 BAR = 30
+WIDTH = 110  # columns of a listing
+_said = [""]  # the last sentence told where stderr is no terminal
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     _compare_parser(commands)
     _merge_parser(commands)
     _params_parser(commands)
-    commands.add_parser("tasks", help="list every task with its licence and source").set_defaults(run=_tasks)
+    commands.add_parser("tasks", help="list every task with an example, its licence and source").set_defaults(run=_tasks)
+    _look_parser(commands)
     commands.add_parser("knobs", help="list every setting").set_defaults(run=_knobs)
     args = parser.parse_args(argv)
     try:
@@ -65,8 +69,9 @@ def show_progress(sentence: str, fraction: float | None = None, mark: bool = Fal
     Where stderr is no terminal, lines of their own: those without a share, those that end and those that are a `mark`.
     """
     if not sys.stderr.isatty():
-        if mark or fraction is None or fraction >= 1:
-            print(sentence, file=sys.stderr)
+        if (mark or fraction is None or fraction >= 1) and sentence != _said[0]:  # a wait is told once, however often it is reported
+            print(sentence, file=sys.stderr, flush=True)
+            _said[0] = sentence
         return
     bar = "" if fraction is None else f"[{'#' * int(fraction * BAR):<{BAR}}] "
     end = "\n" if fraction is not None and fraction >= 1 else ""
@@ -198,9 +203,29 @@ def _params(args) -> int:
 def _tasks(args) -> int:
     from mosld import tasks
 
-    rows = [["task", "what it asks", "answers", "licence", "source"]]
-    rows += [[t.name, t.summary, t.kind, t.licence, t.source] for t in tasks.catalogue()]
-    print(table(rows))
+    print("A task is a question with options. 'labels': the same options every time; 'options': each question has its own.\n")
+    for t in tasks.catalogue():
+        print(f"{t.name}  ({t.kind})  {t.summary}")
+        for line in (tasks.example(t.name), f"licence: {t.licence}; source: {t.source}"):
+            print(textwrap.fill(line, WIDTH, initial_indent="    ", subsequent_indent="      "))
+    return 0
+
+
+def _look_parser(commands) -> None:
+    p = commands.add_parser("look", help="show what is understood of a file of your own", description="Show what is understood of a file.")
+    p.add_argument("file", metavar="FILE", help="a .csv, .tsv, .jsonl, .json or .parquet file, also .gz")
+    p.add_argument("--instruction", default="", metavar="TEXT", help="put before each question, as `train --instruction` does")
+    p.set_defaults(run=_look)
+
+
+def _look(args) -> int:
+    from mosld.tasks import own
+
+    if not own.is_path(args.file):
+        raise ConfigError(
+            f"file: '{args.file[-80:]}' is not of a kind that is read; give one that ends in {', '.join(own.SUFFIXES)}, or that with .gz."
+        )
+    print(own.look(args.file, RunConfig(instruction=args.instruction).instruction).text())
     return 0
 
 

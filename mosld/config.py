@@ -173,13 +173,21 @@ class RunConfig(AdapterConfig):
 
     tasks: Annotated[dict[str, float], BeforeValidator(read_tasks)] = setting(
         {f"world/{name}": 1.0 for name in ("mood", "meant", "place", "tense", "actor", "kind")},
-        "Tasks of the mixture, with weights as in name:2; a .jsonl or .csv file is a task of your own.",
+        "Tasks of the mixture, with weights as in name:2; a file of your own (.csv, .jsonl, .json, .tsv, .parquet) is a task too.",
         "tasks",
         "t",
         quick=True,
     )
     held_out: Annotated[tuple[str, ...], BeforeValidator(read_names)] = setting(
         (), "Tasks that are scored but never trained on (out of domain).", "tasks", "ho"
+    )
+    instruction: str = setting(
+        "",
+        "Put before each question of your own files, as in 'Sentiment'; empty puts nothing.",
+        "tasks",
+        "in",
+        max_length=80,
+        allowed="at most 80 letters",
     )
     backbone: str = setting("nano", f"Frozen model: {', '.join(BACKBONES)}, or the hub id of an encoder or a causal language model.", "model", "bb")
     layers: int = setting(0, "Keep only the first layers of the backbone; 0 keeps all.", "model", "ly", ge=0, le=200)

@@ -55,15 +55,27 @@ def test_bad_input_is_one_sentence_and_status_2(args, sentence, capsys):
     assert sentence in captured.err and captured.err.count("\n") == 1 and captured.out == ""
 
 
-def test_a_broken_own_file_names_the_line(tmp_path, capsys):
+def test_a_broken_own_file_names_the_line_and_look_shows_what_was_understood(tmp_path, capsys):
     rows = [{"question": f"What is {i}?", "options": ["one", "two"], "answer": i % 2} for i in range(20)]
     lines = [json.dumps(r) for r in rows]
-    lines[6] = '{"question": "What?", "options": ["one"], "answer": 0}'
+    lines[6] = lines[9] = lines[11] = '{"question": "What?", "options": ["one"], "answer": 0}'
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(lines))
-    assert main(["train", "--tasks", str(path)]) == 2
-    error = capsys.readouterr().err
-    assert "mine.jsonl" in error and "line 7" in error and error.count("\n") == 1
+    for command in (["train", "--tasks", str(path)], ["look", str(path)]):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert "mine.jsonl" in error and "lines 7, 10, 12" in error and error.count("\n") == 1
+    path.write_text("\n".join(lines[:6] + lines[12:] * 2 + ["[]"]))
+    assert main(["look", str(path), "--instruction", "Count"]) == 0
+    shown = capsys.readouterr().out
+    assert "question with its options" in shown and "1 of 23 rows cannot be used" in shown and shown.count("Count: What is") == 2
+    assert main(["look", "mine.doc"]) == 2 and "'mine.doc' is not of a kind that is read" in capsys.readouterr().err
+
+
+def test_tasks_fits_a_terminal_and_gives_an_example_of_each(capsys):
+    assert main(["tasks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 130 and sum("world/" in x[:6] or "real/" in x[:5] for x in lines) == 38
 
 
 def test_train_resume_and_the_table(tmp_path):

@@ -22,6 +22,7 @@ UNUSUAL = {
     "targets": ("q", "up"),
     "tasks": {"world/mood": 1.0, "real/piqa": 2.5},
     "held_out": ("world/tense", "real/siqa"),
+    "instruction": "Is it so: é, or not",
     "backbone": "owner/name",
     "layers": 3,
     "max_tokens": 32,

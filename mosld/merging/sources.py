@@ -96,7 +96,7 @@ def open_bench(runs: Sequence[Run | str | Path], held_out: Sequence[str] = (), p
         run.check(config)
         if names.count(run.log.tasks[0]) > 1:
             raise ConfigError(f"from: '{run.log.tasks[0]}' has more than one run; give one a task.")
-    loaded = [tasks.load(name, config.seed, progress) for name in [*names, *held_out]]
+    loaded = [tasks.load(name, config.seed, progress, config.instruction) for name in [*names, *held_out]]
     backbone = backbones.load(config.backbone, config.layers, config.max_tokens, config.temperature, progress)
     backbone.model.to(Accelerator().device)
     for run, task in zip(runs, loaded, strict=False):

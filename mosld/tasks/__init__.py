@@ -1,6 +1,6 @@
 """Tasks: questions with options, in three suites under one catalogue.
 
-- `catalogue()`: what is known of every task; nothing is loaded, no network is used.
+- `catalogue()`: what is known of every task; nothing is loaded, no network is used. `example(name)`: one question of it.
 - `check(names)`: refuses names that cannot be loaded, before anything is.
 - `load(name, seed)`: a task with its split.
 
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from mosld.config import ConfigError
 from mosld.tasks.base import Example, Task, TaskInfo
 
-__all__ = ["Example", "Task", "TaskInfo", "catalogue", "check", "load"]
+__all__ = ["Example", "Task", "TaskInfo", "catalogue", "check", "example", "load"]
 
 
 def catalogue() -> list[TaskInfo]:
@@ -25,6 +25,16 @@ def catalogue() -> list[TaskInfo]:
     from mosld.tasks import real, world
 
     return [t.info for t in world.TASKS.values()] + list(real.INFOS.values())
+
+
+def example(name: str) -> str:
+    """One question of a task of the catalogue with its options, as 'question → option | option'; nothing is loaded."""
+    from mosld.tasks import real, world
+
+    if name not in world.TASKS:
+        return real.EXAMPLES[name.removeprefix("real/")]
+    asked = world.example(name)
+    return f"{asked.question} → {' | '.join(asked.options)}"
 
 
 def check(names: Iterable[str], files: bool = True) -> None:
@@ -41,17 +51,17 @@ def check(names: Iterable[str], files: bool = True) -> None:
             continue
         if not own.is_path(name):
             close = [k for k in known if k.endswith(f"/{name}")] or difflib.get_close_matches(name[:80], known, n=3)
-            hint = f"did you mean {' or '.join(close)}?" if close else "'python -m mosld tasks' lists the names; a .jsonl or .csv file is a task too."
+            hint = f"did you mean {' or '.join(close)}?" if close else "'python -m mosld tasks' lists the names; a file of your own is a task too."
             raise ConfigError(f"tasks: '{name[:80]}' is not known; {hint}")
         if not files:
             raise ConfigError(f"tasks: '{name[-80:]}' is a file, which cannot be named here; choose a task of the catalogue or upload the file.")
         own.check(name)
 
 
-def load(name: str, seed: int = 0, progress: Callable[[str, float | None], None] | None = None) -> Task:
-    """A task with its rows, split by the seed.
+def load(name: str, seed: int = 0, progress: Callable[[str, float | None], None] | None = None, instruction: str = "") -> Task:
+    """A task with its rows, split by the seed. `instruction` is put before each question of an own file.
 
-    progress(sentence, fraction in [0, 1] or None) hears of downloads. Raises ConfigError for an unknown name, a faulty own file,
+    progress(sentence, fraction in [0, 1] or None) hears of downloads and of rows left out. Raises ConfigError for an unknown name, a faulty own file,
     or a real set that cannot be reached.
     """
     from mosld.tasks import own, real, world
@@ -59,4 +69,4 @@ def load(name: str, seed: int = 0, progress: Callable[[str, float | None], None]
     check([name])
     if name in world.TASKS:
         return world.load(name, seed)
-    return own.load(name, seed) if own.is_path(name) else real.load(name, seed, progress)
+    return own.load(name, seed, instruction, progress) if own.is_path(name) else real.load(name, seed, progress)

@@ -1,182 +1,159 @@
-"""A user's own task: a JSONL or CSV file of question, options, answer.
+"""A user's own task: a file of questions in whatever shape it has.
 
-- JSONL: one object a line, such as {"question": "2 + 2?", "options": ["4", "5"], "answer": 0}. The answer is the place of the right
-  option, from 0, or its text.
-- CSV: a header `question,options,answer`; options are separated by '|'; the answer is an option's text, or else its place from 0.
+- `load(path, seed, instruction)`: the task, split by the seed. `look(path, instruction)`: what was understood, with two rows as they are
+  trained on.
+- `check`, `is_path` and the bound on bytes are those of `files.py`; the shapes that are known are those of `shapes.py`.
 
-`load` reads such a file, and nothing in it is ever executed. Limits are the constants below; every fault is one sentence with
-the file's name and the line.
+The name of a file is no part of what is trained on: an instruction is put before each question only where one is given. Up to a tenth of
+the rows may be faulty: they are left out, counted and named. Every refusal is one sentence with the file's name.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
-import random
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mosld.config import ConfigError
+from mosld.fetch import Progress
 from mosld.tasks.base import Example, Task, TaskInfo
+from mosld.tasks.files import MAX_BYTES, SUFFIXES, Record, Unread, check, is_path, read
+from mosld.tasks.rows import LONGEST, Row, normalised, split, tidied
+from mosld.tasks.shapes import MOST_OPTIONS, NO_ANSWER, Shape, plain, recognise
 
-SUFFIXES = (".jsonl", ".csv")
-MAX_BYTES = 1_000_000
-MIN_ROWS, MAX_ROWS = 12, 20_000
-MIN_OPTIONS, MAX_OPTIONS = 2, 10
-MAX_QUESTION, MAX_OPTION = 2000, 500  # characters
-TEST_SHARE = 0.15  # of the questions; as many again for validation
-COLUMNS = ("question", "options", "answer")
+__all__ = ["MAX_BYTES", "SUFFIXES", "Look", "check", "is_path", "load", "look"]
 
-
-def is_path(name: str) -> bool:
-    """Whether a task name is the path of an own file rather than a name in the catalogue."""
-    return name.lower().endswith(SUFFIXES)
-
-
-def check(path: str) -> None:
-    """Refuse a path that is not a file or is too large. Raises ConfigError."""
-    if not os.path.isfile(path):  # unlike Path.is_file, this is quiet about names that no file can have
-        raise ConfigError(f"tasks: '{path[-80:]}' is not a file; give the path of a .jsonl or .csv file.")
-    if os.path.getsize(path) > MAX_BYTES:
-        raise _too_large(Path(path))
+MIN_ROWS, MAX_ROWS = 12, 200_000
+MAX_QUESTION, MAX_OPTION, MAX_OPTIONS = LONGEST, LONGEST, MOST_OPTIONS  # what a text typed into the lab may have
+NAMED = 5  # faulty rows named one by one
+SPLITS = ("split", "set", "partition", "fold", "subset")
+PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test", "eval": "test"}
+PARTS |= dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation")
 
 
-def load(path: str, seed: int = 0) -> Task:
+@dataclass(frozen=True)
+class Look:
+    """What was understood of a file. `examples`: two rows of the training part, as they are trained on."""
+
+    says: str
+    used: tuple[str, ...]
+    unused: tuple[str, ...]
+    notes: tuple[str, ...]
+    rows: tuple[int, int, int]  # training, validation, test
+    options: tuple[str, ...]  # of every question, where all have the same; else empty
+    examples: tuple[Example, ...]
+
+    def text(self) -> str:
+        """All of it in lines, for the terminal and the page."""
+        train, validation, test = self.rows
+        lines = [
+            f"Understood as {self.says}, from the columns {', '.join(self.used)}.",
+            f"Rows: {train:,} to train on, {validation:,} for validation, {test:,} for the test.",
+        ]
+        if self.unused:
+            lines.append(f"Not used: {', '.join(self.unused)}.")
+        lines += self.notes
+        for n, e in enumerate(self.examples, 1):
+            shown = " | ".join(e.options[:8]) + (" | …" if len(e.options) > 8 else "")
+            lines.append(f"Example {n}: {e.question[:300]} → {shown[:300]}   (right: {e.options[e.answer][:80]})")
+        return "\n".join(lines)
+
+
+def load(path: str | Path, seed: int = 0, instruction: str = "", progress: Progress | None = None) -> Task:
     """The task in a file, split by the seed into training, validation and test rows.
 
-    White space is evened out; a repeated row counts once and a repeated option counts once. Rows with the same question go into the
-    same part. Where all rows have the same options the kind is 'labels'; else options are shuffled by the seed, so that their place
-    tells nothing. The file's name, as an instruction, is put before each question. Raises ConfigError with file name and line.
+    White space is evened out, long texts are cut, and a row that stands twice counts once. Rows with the same question or passage go into
+    the same part; a column `split` is honoured. Where all rows have the same options the kind is 'labels'; else options are shuffled by the
+    seed, so that their place tells nothing. `progress` hears what was left out. Raises ConfigError, one sentence with the file's name.
     """
-    check(path)
+    return _read(path, seed, instruction, progress)[0]
+
+
+def look(path: str | Path, instruction: str = "", seed: int = 0) -> Look:
+    """What `load` makes of a file. Raises ConfigError as it does."""
+    task, shape, unused, notes = _read(path, seed, instruction, None)
+    sizes = (len(task.train), len(task.validation), len(task.test))
+    options = task.train[0].options if task.info.kind == "labels" else ()
+    return Look(shape.says, tuple(shape.used), unused, notes, sizes, options, task.train[:2])
+
+
+def _read(path: str | Path, seed: int, instruction: str, progress: Progress | None) -> tuple[Task, Shape, tuple[str, ...], tuple[str, ...]]:
     file = Path(path)
-    text = _text(file)
-    rows: dict[Example, None] = {}
-    records = _csv(file, text) if file.suffix.lower() == ".csv" else _jsonl(file, text)
-    for count, (line, values) in enumerate(records, 1):
-        if count > MAX_ROWS:
-            raise _fault(file, line, f"there are too many rows; at most {MAX_ROWS} are allowed")
-        rows[_example(file, line, *values)] = None
-    groups: dict[str, list[Example]] = {}
-    for row in rows:
-        groups.setdefault(row.question.casefold(), []).append(row)
-    if len(groups) < MIN_ROWS:
-        last = text.rstrip().count("\n") + 1
-        raise _fault(file, last, f"the file ends with {len(groups)} different questions; at least {MIN_ROWS} are needed")
-
-    title = " ".join("".join(c if c.isalnum() else " " for c in file.stem).split())[:40] or "own task"
-    kind = "labels" if len({frozenset(row.options) for row in rows}) == 1 else "options"
-    info = TaskInfo(str(path), "own", title, f"{len(rows)} rows of your file {file.name}.", kind, "as you hold it", file.name)
-    labels = next(iter(rows)).options
-    rng = random.Random(f"own {seed}")
-    order = list(groups.values())
-    rng.shuffle(order)
-    held = max(1, round(TEST_SHARE * len(order)))
-    parts = (order[2 * held :], order[:held], order[held : 2 * held])
-    return Task(info, *(tuple(_finish(row, title, kind, labels, rng) for group in part for row in group) for part in parts))
-
-
-def _finish(row: Example, title: str, kind: str, labels: tuple[str, ...], rng: random.Random) -> Example:
-    """The row as it is trained on: instruction in front; labels in one order everywhere, other options shuffled."""
-    options = labels if kind == "labels" else tuple(rng.sample(row.options, len(row.options)))
-    return Example(f"{title}: {row.question}", options, options.index(row.options[row.answer]))
-
-
-def _text(file: Path) -> str:
+    records, unread = read(file)
+    if not records:
+        first = f"{unread[0].where}: {unread[0].reason}" if unread else "it holds no row"
+        raise ConfigError(f"{file.name}: no row of the file can be read; {first}.")
+    if len(records) > MAX_ROWS:
+        raise ConfigError(f"{file.name}: there are {len(records):,} rows; at most {MAX_ROWS:,} are allowed.")
     try:
-        with file.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{file.name}: the file cannot be read ({error.strerror}).") from None
-    if len(data) > MAX_BYTES:
-        raise _too_large(file)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _fault(file, data.count(b"\n", 0, error.start) + 1, "this is not UTF-8 text") from None
+        shape = recognise(records)
+    except ConfigError as problem:
+        raise ConfigError(f"{file.name}: {problem}") from None
+    parts, notes = _rows(file, records, unread, shape)
+    notes = (*shape.notes, *notes)
+    train, validation, test = parts["train"], parts["validation"], parts["test"]
+    if not test:  # where the test answers are kept secret, the published validation rows are tested on
+        validation, test = [], validation
+    rows = train + [Row(r.question, r.options, r.answer, r.group, True) for r in test]
+    every = rows + validation
+    if len({normalised(r.question) for r in every}) < MIN_ROWS:
+        raise ConfigError(
+            f"{file.name}: {len({normalised(r.question) for r in every})} different questions are left; at least {MIN_ROWS} are needed."
+        )
+    sets = {frozenset(r.options) for r in every}
+    kind = "labels" if len(sets) == 1 else "options"
+    labels = every[0].options if kind == "labels" else None
+    done = split([_finish(r, instruction, labels) for r in rows], seed, kind == "options", [_finish(r, instruction, labels) for r in validation])
+    for name, part in zip(("training", "validation", "test"), done, strict=True):
+        if not part:
+            raise ConfigError(f"{file.name}: no row is left for the {name} part; give more rows, or another split.")
+    if len({e.options[e.answer] if kind == "labels" else e.answer for e in (*done[0], *done[2])}) == 1 and kind == "labels":
+        notes = (*notes, f"Every answer is '{done[0][0].options[done[0][0].answer]}': there is nothing to learn.")
+    info = TaskInfo(str(path), "own", file.name[:60], f"{shape.says[0].upper()}{shape.says[1:]}.", kind, "as you hold it", file.name)
+    for note in notes if progress is not None else ():
+        progress(f"{file.name}: {note}", None)
+    used = {plain(c) for c in shape.used}
+    unused = tuple(dict.fromkeys(str(c)[:40] for r in records[:50] for c in r.values if plain(c) not in used and plain(c) not in SPLITS))
+    return Task(info, *done), shape, unused, notes
 
 
-def _jsonl(file: Path, text: str) -> Iterator[tuple[int, tuple]]:
-    """(line, (question, options, answer)) of each line that is not blank."""
-    for line, content in enumerate(text.split("\n"), 1):
-        if not content.strip():
-            continue
-        try:
-            row = json.loads(content)
-        except (ValueError, RecursionError):  # bad syntax, a number of thousands of digits, nesting without end
-            raise _fault(file, line, "this is not one JSON object; write one object a line") from None
-        if not isinstance(row, dict):
-            raise _fault(file, line, "this is not a JSON object; write one object a line")
-        missing = [c for c in COLUMNS if c not in row]
-        if missing:
-            raise _fault(file, line, f"'{missing[0]}' is missing; a row needs {', '.join(COLUMNS)}")
-        if not isinstance(row["options"], list):
-            raise _fault(file, line, "options is not a list of texts")
-        yield line, tuple(row[c] for c in COLUMNS)
+def _finish(row: Row, instruction: str, labels: tuple[str, ...] | None) -> Row:
+    """The row as it is trained on: the instruction in front, labels in one order everywhere."""
+    question = f"{instruction.strip().rstrip(':')}: {row.question}" if instruction.strip() else row.question
+    options = labels or row.options
+    return Row(question, options, options.index(row.options[row.answer]), row.group, row.held)
 
 
-def _csv(file: Path, text: str) -> Iterator[tuple[int, tuple]]:
-    """(first line of the record, (question, options, answer)) of each record that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    line = 1
-    try:
-        header = [c.strip().lower() for c in next(reader, [])]
-        if sorted(header) != sorted(COLUMNS):
-            raise _fault(file, line, f"the header must be {','.join(COLUMNS)}")
-        line = reader.line_num + 1
-        for record in reader:
-            if any(c.strip() for c in record):
-                yield line, _record(file, line, header, record)
-            line = reader.line_num + 1  # a quoted text may hold line ends; a record is named by the line it starts on
-    except csv.Error as error:
-        raise _fault(file, line, f"this is not CSV ({error})") from None
-
-
-def _record(file: Path, line: int, header: list[str], record: list[str]) -> tuple:
-    if len(record) != len(COLUMNS):
-        raise _fault(file, line, f"there are {len(record)} columns; {len(COLUMNS)} are needed, with quotes round a text with commas")
-    row = dict(zip(header, record, strict=True))
-    options, answer = row["options"].split("|"), row["answer"].strip()
-    # Options may themselves be numbers, so a text that is an option is that option.
-    if answer.isascii() and answer.isdigit() and len(answer) <= 2 and answer not in map(str.strip, options):
-        answer = int(answer)
-    return row["question"], options, answer
-
-
-def _example(file: Path, line: int, question, options, answer) -> Example:
-    """A checked row, without instruction."""
-    question = _clean(file, line, "question", question, MAX_QUESTION)
-    options = [_clean(file, line, "option", o, MAX_OPTION) for o in options]
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        if not 0 <= answer < len(options):
-            raise _fault(file, line, f"answer {answer} is not the place of an option; give a number from 0 to {len(options) - 1}")
-        answer = options[answer]
-    else:
-        answer = _clean(file, line, "answer", answer, MAX_OPTION)
-        if answer not in options:
-            raise _fault(file, line, f"answer '{answer[:40]}' is not among the options")
-    options = tuple(dict.fromkeys(options))
-    if not MIN_OPTIONS <= len(options) <= MAX_OPTIONS:
-        raise _fault(file, line, f"options: the row has {len(options)} different ones; {MIN_OPTIONS} to {MAX_OPTIONS} are allowed")
-    return Example(question, options, options.index(answer))
-
-
-def _clean(file: Path, line: int, what: str, value, limit: int) -> str:
-    if not isinstance(value, str):
-        raise _fault(file, line, f"{what} must be a text" + (" or a whole number" if what == "answer" else ""))
-    value = " ".join(value.split())
-    if not 1 <= len(value) <= limit:
-        raise _fault(file, line, f"{what} has {len(value)} characters; 1 to {limit} are allowed")
-    if any("\ud800" <= c <= "\udfff" for c in value):  # JSON can escape half a character, which no tokenizer takes
-        raise _fault(file, line, f"{what} is not Unicode text")
-    return value
-
-
-def _too_large(file: Path) -> ConfigError:
-    return ConfigError(f"{file.name}: the file is too large; at most {MAX_BYTES:,} bytes are allowed.")
-
-
-def _fault(file: Path, line: int, what: str) -> ConfigError:
-    return ConfigError(f"{file.name}, line {line}: {what}.")
+def _rows(file: Path, records: list[Record], unread: list[Unread], shape: Shape) -> tuple[dict[str, list[Row]], list[str]]:
+    """Rows of each part that the file names ('train' where it names none), and notes on what was left out. Raises ConfigError."""
+    by = next((c for c in records[0].values if plain(c) in SPLITS and plain(c) not in map(plain, shape.used)), None)
+    parts: dict[str, dict[Row, None]] = {"train": {}, "validation": {}, "test": {}}
+    faults, secret, answers = list(unread), 0, {}
+    for record in records:
+        row = shape.row(record.values)
+        row = tidied(row) if isinstance(row, Row) else row
+        if isinstance(row, Row) and len(row.options) > MOST_OPTIONS and not shape.says.startswith("texts"):
+            row = f"there are {len(row.options)} options; at most {MOST_OPTIONS} are allowed"
+        if row == NO_ANSWER:
+            secret += 1
+        elif isinstance(row, str):
+            faults.append(Unread(record.where, row))
+        else:
+            parts[PARTS.get(str(record.values.get(by)).strip().casefold(), "train")][row] = None
+            answers.setdefault((normalised(row.question), frozenset(row.options)), set()).add(row.options[row.answer])
+    notes, total = [], len(records) + len(unread)
+    if secret:
+        notes.append(f"{secret:,} of {total:,} rows have no answer and are left out.")
+    if faults:
+        faults.sort(key=lambda f: int(f.where.split()[1]))
+        kind, numbers = faults[0].where.split()[0], ", ".join(f.where.split()[1] for f in faults[:NAMED])
+        where = f"{kind if len(faults) == 1 else kind + 's'} {numbers}{', …' if len(faults) > NAMED else ''}"
+        if 10 * len(faults) > total - secret:
+            raise ConfigError(f"{file.name}: {len(faults):,} of {total:,} rows cannot be used ({where}); {faults[0].where}: {faults[0].reason}.")
+        notes.append(f"{len(faults):,} of {total:,} rows cannot be used and are left out ({where}); {faults[0].where}: {faults[0].reason}.")
+    both = sum(len(a) > 1 for a in answers.values())
+    if both:
+        notes.append(f"{both:,} {'question stands' if both == 1 else 'questions stand'} in the file with different answers.")
+    whole = {name: list(rows) for name, rows in parts.items()}
+    if not whole["train"]:  # one part alone: it is split as if none were named
+        whole = {"train": whole["validation"] + whole["test"], "validation": [], "test": []}
+    return whole, notes

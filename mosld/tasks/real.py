@@ -56,6 +56,32 @@ _TABLE = (
     ("sst2", "SST-2", "Positive or negative phrases of film reviews.", "labels", "not stated"),
 )
 
+# One question of each kind, written here in the form the set has, so that the catalogue can show it without loading anything.
+EXAMPLES = {
+    "commonsenseqa": "Common sense: Where would you leave a wet umbrella? → a stand | a bed | an oven | a bookshelf | a wallet",
+    "openbookqa": "Science fact: A metal spoon left in hot soup will → become warm | become lighter | melt | grow",
+    "siqa": "Social situation: Kim lent Lee a coat in the rain. How would Lee feel? → thankful | jealous | bored",
+    "piqa": "How to: keep cut apples from turning brown. → sprinkle lemon juice on them | put them in the sun",
+    "mmlu": "Exam question: Which planet is closest to the sun? → Mercury | Venus | Earth | Mars",
+    "logiqa": "Logic: All tailors sew. Ann is a tailor. What follows? → Ann sews | Ann is tall | nobody sews | all who sew are tailors",
+    "boolq": "Yes or no: do whales breathe air? Whales are mammals and come up to breathe. → yes, that is true | no, that is not true",
+    "privacy": "Privacy policy: Who sees my address? We share addresses with couriers. → the clause is about it | it is not",
+    "movies": "Film review: A warm, clever film with a fine cast. → a positive review | a negative review",
+    "tweets": "Tweet: stuck in the rain again, great… → a positive tweet | a negative tweet",
+    "amazon": "Product review: The battery died after a week. → a positive review | a negative review",
+    "nyt": "Editorial: The council is right to plant more trees. → positive | negative",
+    "wiki": "Topic: The cello is a bowed string instrument. → music | sport | geography | … eleven in all",
+    "bbc": "News section: Shares rose after the bank's report. → business | sport | politics | technology | entertainment",
+    "arc_easy": "Science exam: Which of these is a solid at room temperature? → iron | milk | air | steam",
+    "arc_challenge": "Hard science exam: Why does the moon show phases? → we see different parts of its lit half | clouds | its spin | its heat",
+    "race": "Reading: What did Tom buy? Tom went to the market and came home with pears. → pears | a hat | bread | nothing",
+    "mctest": "Story: Where did the cat sleep? Once there was a cat who slept in a drum. → in a drum | in a bed | on a roof | outside",
+    "hellaswag": "What happens next: A man ties his shoes and stands at the start line. He → begins to run | eats soup | sings | sleeps",
+    "winogrande": "Fill the blank: The cup did not fit the box because _ was too small. → the box | the cup",
+    "ag_news": "News wire topic: The striker scored twice. → world news | sports news | business news | science and technology news",
+    "sst2": "Film review sentiment: dull and far too long → a negative review | a positive review",
+}
+
 # Where the source puts the right option at some places more often than at others, options are put in a new order by the seed.
 # LogiQA: 194, 233, 265, 268 of 960 rows; in all other sets the counts differ by no more than chance gives.
 SHUFFLED = {"logiqa"}

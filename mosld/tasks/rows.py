@@ -1,7 +1,7 @@
 """Rows of a real task before they are split: what the converters give, how rows are cleaned, split by seed and kept on disk.
 
 - `Row`: a question with its options, before it belongs to a part.
-- `clean(rows)`: spaces tidied, long texts cut, rows that repeat or cannot be answered dropped.
+- `clean(rows)`: spaces tidied, long texts cut, rows that repeat or cannot be answered dropped; `tidied(row)` says why one is.
 - `split(rows, seed)`: training, validation and test rows, the same for the same seed; no group is in two of them.
 - `dump` / `parse`: rows as JSON lines, for the cache.
 """
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 from mosld.tasks.base import Example
 
-LONGEST = 2000  # characters of a question: more than the 512 tokens a backbone may be given
+LONGEST = 2000  # characters of a text: more than the 512 tokens a backbone may be given
 MOST_TEST, MOST_VALIDATION = 500, 300
 
 
@@ -47,19 +47,32 @@ def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else text[:LONGEST].rsplit(" ", 1)[0]
 
 
+def tidied(row: Row) -> Row | str:
+    """The row with tidy texts, long ones cut, and its group as a short hash; or the reason why it cannot be used."""
+    question, options = _cut(_tidy(row.question)), tuple(_cut(_tidy(option)) for option in row.options)
+    distinct = {option.casefold() for option in options}
+    if not question:
+        return "the question is empty"
+    if len(options) < 2 or "" in distinct:
+        return "an option is empty" if "" in distinct else "there are fewer than two options"
+    if len(distinct) < len(options):
+        return "an option stands twice"
+    if not 0 <= row.answer < len(options):
+        return f"answer {row.answer} is not the place of an option"
+    if any("\ud800" <= c <= "\udfff" for text in (question, *options) for c in text):  # half a character, which no tokenizer takes
+        return "a text is not Unicode"
+    # Only equality of groups matters, and a passage is long.
+    group = hashlib.sha256((normalised(row.group) or normalised(question)).encode()).hexdigest()[:16]
+    return Row(question, options, row.answer, group, row.held)
+
+
 def clean(rows: Iterable[Row]) -> list[Row]:
     """Rows with tidy texts. Dropped are: a question seen before, an empty or repeated option, fewer than two options."""
     out, seen = [], set()
-    for row in rows:
-        question, options = _cut(_tidy(row.question)), tuple(_tidy(option) for option in row.options)
-        key = normalised(question)
-        distinct = {option.casefold() for option in options}
-        if key in seen or len(options) < 2 or len(distinct) < len(options) or "" in distinct or not 0 <= row.answer < len(options):
-            continue
-        seen.add(key)
-        # Only equality of groups matters, and a passage is long.
-        group = hashlib.sha256((normalised(row.group) or key).encode()).hexdigest()[:16]
-        out.append(Row(question, options, row.answer, group, row.held))
+    for row in map(tidied, rows):
+        if isinstance(row, Row) and (key := normalised(row.question)) not in seen:
+            seen.add(key)
+            out.append(row)
     return out
 
 
@@ -81,10 +94,13 @@ def _part(rows: list[Row], most: int, rng: random.Random) -> tuple[list[Row], li
     return taken[:most], [row for row in rows if row.group not in chosen]
 
 
-def split(rows: list[Row], seed: int, shuffle_options: bool = False) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
+def split(
+    rows: list[Row], seed: int, shuffle_options: bool = False, validation: list[Row] | None = None
+) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[Example, ...]]:
     """Training, validation and test part of cleaned rows: a fifth of the rows each for the last two, at most 300 and 500.
 
-    Where the publisher holds rows out, the test part is drawn from these alone, and rows of their groups are not trained on.
+    Where the publisher holds rows out, the test part is drawn from these alone, and rows of their groups are not trained on; where
+    the publisher names `validation` rows, that part is drawn from them.
     """
     rng = random.Random(f"split {seed}")
     held = [row for row in rows if row.held]
@@ -94,9 +110,14 @@ def split(rows: list[Row], seed: int, shuffle_options: bool = False) -> tuple[tu
         rest = [row for row in rows if not row.held and row.group not in fixed]
     else:
         test, rest = _part(rows, min(MOST_TEST, len(rows) // 5), rng)
-    validation, train = _part(rest, min(MOST_VALIDATION, len(rows) // 5), rng)
+    if validation:
+        validation = [row for row in validation if row.group not in {r.group for r in held}]
+        kept, _ = _part(validation, MOST_VALIDATION, rng)
+        train = [row for row in rest if row.group not in {r.group for r in validation}]
+    else:
+        kept, train = _part(rest, min(MOST_VALIDATION, len(rows) // 5), rng)
     rng.shuffle(train)
-    return tuple(tuple(_example(row, rng if shuffle_options else None) for row in part) for part in (train, validation, test))
+    return tuple(tuple(_example(row, rng if shuffle_options else None) for row in part) for part in (train, kept, test))
 
 
 def _example(row: Row, rng: random.Random | None) -> Example:

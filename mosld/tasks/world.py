@@ -93,6 +93,12 @@ def load(name: str, seed: int = 0) -> Task:
     return Task(task.info, tuple(order[:TRAIN]), tuple(order[TRAIN : TRAIN + VALIDATION]), tuple(order[TRAIN + VALIDATION :]))
 
 
+def example(name: str) -> Example:
+    """One question of a task, without making its rows: the same in every process."""
+    rng = random.Random(f"example {name}")
+    return TASKS[name].ask(draw(rng), rng)
+
+
 @functools.cache
 def overlap() -> tuple[tuple[str, ...], np.ndarray]:
     """The names of the T tasks and the matrix [T, T] of their true overlap, in [-1, 1], symmetric, with diagonal 1.

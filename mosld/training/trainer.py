@@ -62,7 +62,7 @@ class Trainer:
         config = self.config
         tasks.check([*config.tasks, *config.held_out])
         names = [*config.tasks, *config.held_out]
-        self.tasks: list[Task] = [tasks.load(name, config.seed, progress) for name in names]
+        self.tasks: list[Task] = [tasks.load(name, config.seed, progress, config.instruction) for name in names]
         self.backbone = backbones.load(config.backbone, config.layers, config.max_tokens, config.temperature, progress)
         self.backbone.model.to(self.accelerator.device)
         mixed = self.tasks[: len(config.tasks)]

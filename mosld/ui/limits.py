@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from mosld.config import ConfigError, RunConfig
 from mosld.registry import BACKBONES
+from mosld.tasks.files import MAX_BYTES
 
-UPLOAD_BYTES = 1_000_000
+UPLOAD_BYTES = MAX_BYTES  # a file of one's own is bounded in one place
 QUEUE = 32  # visitors waiting for a place; the next one is told that the lab is busy
 KEEP_SECONDS = 3600  # a run left behind can be resumed for this long
 IDLE_SECONDS = 1800  # a paused run gives its memory back after this long
