@@ -128,7 +128,9 @@ def follow(trainer) -> int:
         for _ in trainer.frames():
             pass
         return 0
-    print(f"{config.label} on {trainer.backbone.name}; trainable parameters: {counts}.", file=sys.stderr)
+    several = trainer.accelerator.num_processes
+    over = f" over {several} processes" if several > 1 else ""
+    print(f"{config.label} on {trainer.backbone.name}{over}; trainable parameters: {counts}.", file=sys.stderr)
     interrupted = False
     try:
         for frame in trainer.frames():

@@ -1,10 +1,12 @@
 """Arms: copies of one frozen backbone with different adapters, trained in lockstep on the same batches.
 
-- `Arm`: a replica, its adapters and its optimiser.
+- `Arm`: a replica, its adapters and its optimiser. `Share`: what one of several processes has of a batch.
 - `share_prefix`: what lies below the first adapted layer is computed once a batch for all arms.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,16 @@ from mosld.adapters import attach
 from mosld.backbones.base import Backbone, Batch
 from mosld.config import RunConfig
 from mosld.training.instances import Instances
+
+
+class Share(NamedTuple):
+    """The part of a step's batch that one of several processes has. Sums over processes are then what one process would have got."""
+
+    questions: float  # weighs the cross-entropy, a mean over questions
+    tokens: float  # weighs the extra losses, means over tokens; every process balances what it sees itself
+
+
+ALL = Share(1.0, 1.0)
 
 
 class Arm:
@@ -36,13 +48,14 @@ class Arm:
         """Learning rate of a step, counted from 1: it rises in a line over the warm-up, then stays."""
         return self.lr * min(1.0, step / max(self.config.warmup, 1))
 
-    def backward(self, batch: Batch, probing: bool, step: int) -> tuple[Tensor, float]:
-        """Cross-entropy of the batch (a tensor without graph) and the extra losses; gradients are left in the parameters."""
+    def backward(self, batch: Batch, probing: bool, step: int, share: Share = ALL) -> tuple[Tensor, float]:
+        """Cross-entropy of the batch (a tensor without graph) and the extra losses, times this process's share of each; gradients are left
+        in the parameters."""
         self.handle.train(True)
         self.optimiser.zero_grad(set_to_none=True)
         with self._context(batch, probing=probing, step=step):
-            loss = F.cross_entropy(self.backbone.score(batch, self.model), batch.answer)
-            extra = self.handle.extra_loss()
+            loss = F.cross_entropy(self.backbone.score(batch, self.model), batch.answer) * share.questions
+            extra = self.handle.extra_loss() * share.tokens
             (loss + extra).backward()
         self.handle.train(False)
         return loss.detach(), float(extra.detach()) if isinstance(extra, Tensor) else extra

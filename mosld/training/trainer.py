@@ -28,7 +28,7 @@ from mosld.config import ConfigError, RunConfig, to_text
 from mosld.tasks.base import Example, Task
 from mosld.tasks.mixture import Mixture
 from mosld.training import checkpoint
-from mosld.training.arms import Arm, share_prefix
+from mosld.training.arms import ALL, Arm, Share, share_prefix
 from mosld.training.frame import ArmFrame, Frame
 from mosld.training.instances import give_instances
 from mosld.training.probe import before_step, measure
@@ -159,16 +159,18 @@ class Trainer:
         self.step += 1
         rows = self.mixture.batch(self.step - 1)
         processes, mine = self.accelerator.num_processes, self.accelerator.process_index
-        rows = rows[mine::processes] or rows[:1]
-        batch = self.place(self.backbone.batch([e for _, e in rows], [t for t, _ in rows]))
+        own = rows[mine::processes]
+        some = own or rows[:1]  # a process left without questions goes along with one that weighs nothing
+        batch = self.place(self.backbone.batch([e for _, e in some], [t for t, _ in some]))
+        share = ALL if processes == 1 else self._share(len(own) / len(rows), batch)
         probing = self.step % self.config.probe_every == 0 or self.step in (1, self.config.steps)
         final = self.step == self.config.steps
         arms, lost = [], []
         for arm in self.arms:
             before = before_step(arm.handle) if probing else None
-            loss, extra = arm.backward(batch, probing, self.step)
+            loss, extra = arm.backward(batch, probing, self.step, share)
             if processes > 1:
-                loss = self._average(arm, loss)
+                loss, extra = self._sum(arm, loss, extra)
             value = float(loss)
             if not math.isfinite(value):
                 lost.append(arm.name)
@@ -197,15 +199,20 @@ class Trainer:
     def mixture_size(self) -> int:
         return len(self.config.tasks)
 
-    def _average(self, arm: Arm, loss: torch.Tensor) -> torch.Tensor:
-        """Mean of gradients and loss over all processes, each of which had its own slice of the batch."""
+    def _share(self, questions: float, batch: Batch) -> Share:
+        """This process's share of the step's questions and of the tokens that all processes read."""
+        tokens = batch.attention_mask.sum().float() * (questions > 0)
+        return Share(questions, float(tokens / self.accelerator.reduce(tokens, "sum")))
+
+    def _sum(self, arm: Arm, loss: torch.Tensor, extra: float) -> tuple[torch.Tensor, float]:
+        """Gradients, loss and extra losses of the whole batch, of which every process had its share."""
         gradients = [p.grad for p in arm.handle.parameters() if p.grad is not None]
-        flat = self.accelerator.reduce(torch.cat([loss.view(1), *(g.reshape(-1) for g in gradients)]), "mean")
-        offset = 1
+        flat = self.accelerator.reduce(torch.cat([loss.view(1), loss.new_tensor([extra]), *(g.reshape(-1) for g in gradients)]), "sum")
+        offset = 2
         for g in gradients:
             g.copy_(flat[offset : offset + g.numel()].view_as(g))
             offset += g.numel()
-        return flat[0]
+        return flat[0], float(flat[1])
 
     def _score(self, arm: Arm | None, part: str) -> dict[str, float]:
         """Accuracy of one arm, or of the bare backbone, on each task's validation or test rows."""
