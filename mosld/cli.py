@@ -14,23 +14,42 @@ that train, not before.
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 import textwrap
 from pathlib import Path
 
 from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, Strict, knobs, to_text
+from mosld.counting import duration
 from mosld.merging.config import MERGES, MergeConfig
 from mosld.registry import METHODS
 from mosld.texts import table
 
 BAR = 30
 WIDTH = 110  # columns of a listing
-_said = [""]  # the last sentence told where stderr is no terminal
+_said: list[str | int] = [""]  # the last sentence, or tenth of the work, told where stderr is no terminal
+
+
+class Help(argparse.HelpFormatter):
+    """Help as wide as a listing, with no value broken in mid-word."""
+
+    def __init__(self, prog: str):
+        super().__init__(prog, max_help_position=32, width=WIDTH)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes whole flags only: an abbreviation would change its meaning with the next flag that is added."""
+
+    def __init__(self, **settings):
+        super().__init__(**{"allow_abbrev": False, "formatter_class": Help, **settings})
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 2 a setting cannot be used, 130 stopped by the user."""
-    parser = argparse.ArgumentParser(prog="python -m mosld", description="Train small mixtures of LoRA experts and measure them.")
+    parser = Parser(prog="python -m mosld", description="Train small mixtures of LoRA experts and measure them.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _train_parser(commands)
     _compare_parser(commands)
@@ -39,7 +58,13 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("tasks", help="list every task with an example, its licence and source").set_defaults(run=_tasks)
     _look_parser(commands)
     commands.add_parser("knobs", help="list every setting").set_defaults(run=_knobs)
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        known = [flag for action in commands.choices[args.command]._actions for flag in action.option_strings]
+        close = difflib.get_close_matches(unknown[0].partition("=")[0], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"'python -m mosld {args.command} --help' lists the flags."
+        print(f"{unknown[0][:80]}: this is not a flag of '{args.command}'; {hint}", file=sys.stderr)
+        return 2
     try:
         return args.run(args)
     except ConfigError as error:
@@ -66,12 +91,13 @@ def given(args: argparse.Namespace, model: type[Strict] = RunConfig) -> dict[str
 def show_progress(sentence: str, fraction: float | None = None, mark: bool = False) -> None:
     """A sentence, with a bar where the share done is known, on one line of stderr.
 
-    Where stderr is no terminal, lines of their own: those without a share, those that end and those that are a `mark`.
+    Where stderr is no terminal, lines of their own: those without a share, one for each tenth done and those that are a `mark`.
     """
     if not sys.stderr.isatty():
-        if (mark or fraction is None or fraction >= 1) and sentence != _said[0]:  # a wait is told once, however often it is reported
+        news = sentence if fraction is None else int(10 * fraction)  # a wait is told once, however often it is reported
+        if mark or news != _said[0]:
             print(sentence, file=sys.stderr, flush=True)
-            _said[0] = sentence
+            _said[0] = news
         return
     bar = "" if fraction is None else f"[{'#' * int(fraction * BAR):<{BAR}}] "
     end = "\n" if fraction is not None and fraction >= 1 else ""
@@ -114,6 +140,9 @@ def _train(args) -> int:
         from mosld import tasks
 
         tasks.check([*config.tasks, *config.held_out])
+        show_progress(
+            f"{config.steps} steps, {len(config.arms)} arms side by side, tasks {', '.join(config.tasks)}: {duration(config)} on two cores."
+        )
         from mosld.training import Trainer
 
         trainer = Trainer(config, out=args.out, progress=show_progress)

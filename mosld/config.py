@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mosld.registry import BACKBONES, METHODS
-from mosld.texts import read_arms, read_experts, read_names, read_options, read_tasks, to_text
+from mosld.texts import choose, read_arms, read_experts, read_names, read_options, read_tasks, to_text
 
 LINK_VERSION = "1"
 LINK_LIMIT = 4000
@@ -98,7 +98,7 @@ class AdapterConfig(Strict):
     @model_validator(mode="after")
     def _check_method(self):
         if self.method not in METHODS:
-            raise ConfigError(f"method: {self.method!r:.60} is not known; choose one of {', '.join(METHODS)}.")
+            raise ConfigError(f"method: {self.method!r:.60} is not known; {choose(self.method, METHODS)}.")
         counts = self.expert_counts
         if max(counts) > 64 or max(counts) < 1:
             raise ConfigError(f"experts: '{self.experts}' is not allowed; give numbers from 0 to 64, not all 0.")
@@ -372,7 +372,7 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     if info.json_schema_extra.get("allowed"):
         allowed = "give " + info.json_schema_extra["allowed"]
     elif knob.choices:
-        allowed = f"choose one of {', '.join(map(str, knob.choices))}"
+        allowed = choose(str(value), list(map(str, knob.choices)))
     elif knob.low is not None and knob.high is not None:
         above = "above " if any(getattr(b, "gt", None) is not None for b in info.metadata) else "from "
         joiner = " and up to " if above == "above " else " to "

@@ -2,6 +2,7 @@
 
 - `ModelShape`: layers, linears and total weights of a model; `SHAPES`: a few known ones.
 - `count(config, shape)`: trainable parameters, from the formulas in the registry.
+- `duration`: about how long a run takes, in words.
 - `group_of`: which layer group (2-4-6-8) a layer belongs to; used by `attach` too.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mosld.config import AdapterConfig, ConfigError
+from mosld.config import AdapterConfig, ConfigError, RunConfig
 from mosld.registry import METHODS, LinearShape
 
 
@@ -62,3 +63,20 @@ def count(config: AdapterConfig, shape: ModelShape, tasks: int = 1) -> int:
             if experts:
                 total += entry.count(LinearShape(d_in, d_out, config.rank, experts, tasks, name, config.share, config.side, config.options))
     return total
+
+
+# Seconds of one question of one arm in one step on two cores, probes and scorings included, as `python -m benchmarks` measures whole runs.
+QUESTION_SECONDS = {"nano": 0.005, "minilm": 0.04, "smollm2": 0.4}
+
+
+def duration(config: RunConfig, steps: int | None = None, jobs: int = 1) -> str:
+    """About how long training takes, in words, for people who wait: 'about 30 s', 'about 4 minutes'.
+
+    steps: of several runs together, with the settings of `config`; by default those of one. jobs: processes side by side.
+    """
+    a_question = QUESTION_SECONDS.get(config.backbone, QUESTION_SECONDS["smollm2"])
+    seconds = a_question * (steps or config.steps) * config.batch * len(config.arms) / jobs
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"about {seconds / size:.0f} {unit}"
+    return f"about {max(5, round(seconds / 5) * 5):.0f} s"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from typing import Any
 
@@ -89,6 +90,12 @@ def to_text(name: str, value: Any) -> str:
     if isinstance(value, float):
         return repr(int(value)) if value == int(value) and math.fabs(value) < 1e15 else repr(value)
     return str(value)
+
+
+def choose(value: str, names) -> str:
+    """What a refusal says is allowed: the close name where one was mistyped, and all of them."""
+    close = difflib.get_close_matches(str(value)[:80], list(names), n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"choose one of {', '.join(names)}"
 
 
 def table(rows: list[list[str]]) -> str:

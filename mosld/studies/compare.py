@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig, to_text
+from mosld.counting import duration
 from mosld.registry import METHODS
 from mosld.studies.statistics import mean, paired_interval, spread
-from mosld.texts import table
+from mosld.texts import choose, table
 
 DESCRIPTION = "Train methods on the same batches over several seeds; print a table and write it as CSV and Markdown."
 QUIET = {"probe_every": 1000}  # a comparison looks at accuracies; the end of a run is always probed and scored
@@ -53,6 +54,9 @@ def main(args, values: dict[str, str | None], progress: Callable[[str, float | N
         for sentence in configs[label, 0].ignored():
             print(f"Note: {sentence}", file=sys.stderr)
     out = Path(args.out)
+    one = next(iter(configs.values()))
+    wait = duration(one, len(configs) * one.steps, min(jobs, 2))
+    progress(f"{len(configs)} runs of {one.steps} steps, {jobs} at a time: {wait} on two cores.", None)
     names = {key: f"{_file_name(key[0])}-seed{config.seed}" for key, config in configs.items()}
     from mosld.studies.runs import train_all  # brings torch: not before the flags are known to be right
 
@@ -78,7 +82,7 @@ def read_methods(text: str) -> list[tuple[str, dict[str, str]]]:
                 raise ConfigError(f"methods: '{item}' in '{part}' is not of the form name=value.")
             settings[name.strip().replace("-", "_")] = value.strip()
         if method not in METHODS:
-            raise ConfigError(f"methods: '{method}' is not known; choose among {', '.join(METHODS)}.")
+            raise ConfigError(f"methods: '{method}' is not known; {choose(method, METHODS)}.")
         label = METHODS[method].label + (f" ({', '.join(f.replace('=', ' ') for f in fields)})" if fields else "")
         if label in out:
             raise ConfigError(f"methods: '{part}' is named twice; give each once.")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mosld.config import ConfigError, RunConfig, to_text
+from mosld.counting import duration
 from mosld.merging.config import MERGES, SEES, MergeConfig
 from mosld.studies.statistics import mean
 from mosld.texts import table
@@ -57,6 +58,9 @@ def main(args, values: dict[str, str | None], merging: dict[str, str], progress:
     config = base_config(values, found)
     used = usable(config, found)
     missing = configurations(config, options, used)
+    steps = sum(c.steps for c in missing.values())
+    time = duration(config, steps, min(int(args.jobs), 2)) if missing else "no time"
+    progress(f"{len(missing)} runs to train ({steps:,} steps, {time} on two cores), then {len(options.methods)} merges.", None)
     from mosld.studies.runs import train_all  # brings torch: not before the flags are known to be right
 
     folder = Path(args.out) / "runs"

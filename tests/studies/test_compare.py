@@ -121,7 +121,7 @@ def test_methods_with_settings_of_their_own():
 @pytest.mark.parametrize(
     "flags,sentence",
     [
-        (["--methods", "lora,zebra"], "methods: 'zebra' is not known; choose among lora"),
+        (["--methods", "lora,zebra"], "methods: 'zebra' is not known; choose one of lora"),
         (["--methods", "lora,lora"], "methods: 'lora' is named twice"),
         (["--methods", ","], "methods: none is named"),
         (["--methods", "lora:rank"], "methods: 'rank' in 'lora:rank' is not of the form name=value"),
