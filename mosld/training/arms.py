@@ -16,6 +16,7 @@ from mosld.adapters import attach
 from mosld.backbones.base import Backbone, Batch
 from mosld.config import RunConfig
 from mosld.training.instances import Instances
+from mosld.training.probe import starts
 
 
 class Share(NamedTuple):
@@ -36,6 +37,7 @@ class Arm:
         self.model = backbone.replica()
         self.handle = attach(self.model, self.config, config.seed, tasks, instance_dim=backbone.d_model)
         self.handle.train(False)
+        self.starts = starts(self.handle)  # the untrained routers, which the trained ones are compared with
         self.instances: Instances | None = None  # for methods that route by what a text is about
         self.lr = config.lr
         parameters = self.handle.parameters()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mosld.config import ConfigError, RunConfig
-from mosld.training.frame import IMBALANCE, Frame
+from mosld.training.frame import IMBALANCE, READS, Frame
 
 
 @dataclass(frozen=True)
@@ -128,13 +128,55 @@ class RunLog:
         ]
         return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "definition", "log2_ratio"])
 
+    def sizes(self) -> pd.DataFrame:
+        """Columns step, arm, linear, layer, projection, quantity (gradient or step), matrix (A or B), expert, rms (of the entries)."""
+        rows = []
+        for f, arm, info, p in self._probes():
+            for quantity, a, b in (("gradient", p.grad_a, p.grad_b), ("step", p.step_a, p.step_b)):
+                for matrix, values in (("A", a), ("B", b)):
+                    rows += [(f.step, arm, info.name, info.layer, info.projection, quantity, matrix, e, v) for e, v in enumerate(values)]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "quantity", "matrix", "expert", "rms"])
+
     def routing(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, balance, effective, idle, token_entropy, information."""
+        """Columns step, arm, linear, layer, projection, balance, effective, effective_load, idle, token_entropy, information, most."""
+        names = ["balance", "effective", "effective_load", "idle", "token_entropy", "information", "most"]
+        rows = [(f.step, arm, i.name, i.layer, i.projection, *(getattr(p, n) for n in names)) for f, arm, i, p in self._probes()]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", *names])
+
+    def reads(self) -> pd.DataFrame:
+        """Columns step, arm, linear, layer, projection, label (one of READS), bits, null, most: what the expert tells, on scored steps.
+
+        `null` is what the untrained router of the same linear tells on the same input; NaN where the method's gate is not made from its input.
+        """
         rows = [
-            (f.step, arm, i.name, i.layer, i.projection, p.balance, p.effective, p.idle, p.token_entropy, p.information)
+            (f.step, arm, i.name, i.layer, i.projection, label, bits, null, p.most)
             for f, arm, i, p in self._probes()
+            if p.reads
+            for label, bits, null in zip(READS, p.reads, p.null or [None] * len(READS), strict=True)
         ]
-        names = ["balance", "effective", "idle", "token_entropy", "information"]
+        columns = ["step", "arm", "linear", "layer", "projection", "label", "bits", "null", "most"]
+        return pd.DataFrame(rows, columns=columns).astype({"bits": float, "null": float, "most": float})
+
+    def words(self) -> pd.DataFrame:
+        """Columns step, arm, linear, layer, projection, expert, rank (0 first), word: what each expert takes most, on scored steps."""
+        rows = [
+            (f.step, arm, i.name, i.layer, i.projection, e, rank, word)
+            for f, arm, i, p in self._probes()
+            for e, words in enumerate(p.takes or [])
+            for rank, word in enumerate(words)
+        ]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "expert", "rank", "word"])
+
+    def sentences(self) -> pd.DataFrame:
+        """Columns step, arm, linear, layer, projection, task, kind, place, word, expert, gate: the frames' sentences and where they went."""
+        rows = [
+            (f.step, arm, i.name, i.layer, i.projection, self.tasks[f.sentence.task], f.sentence.kind, place, word, e, g)
+            for f, arm, i, p in self._probes()
+            if f.sentence and p.word_experts
+            for place, word in enumerate(f.sentence.words)
+            for e, g in zip(p.word_experts[place], p.word_gates[place], strict=True)
+        ]
+        names = ["task", "kind", "place", "word", "expert", "gate"]
         return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", *names])
 
     def _probes(self):

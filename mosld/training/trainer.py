@@ -31,8 +31,9 @@ from mosld.training import checkpoint
 from mosld.training.arms import ALL, Arm, Share, share_prefix
 from mosld.training.frame import ArmFrame, Frame
 from mosld.training.instances import give_instances
-from mosld.training.probe import before_step, measure
+from mosld.training.probe import Reader, before_step, measure
 from mosld.training.runlog import LinearInfo, RunLog
+from mosld.training.sentence import pick
 
 SCORE_ROWS = 64  # questions scored in one forward pass
 HOT = ("lr", "dropout", "balance")  # what may change during a run
@@ -163,8 +164,10 @@ class Trainer:
         some = own or rows[:1]  # a process left without questions goes along with one that weighs nothing
         batch = self.place(self.backbone.batch([e for _, e in some], [t for t, _ in some]))
         share = ALL if processes == 1 else self._share(len(own) / len(rows), batch)
-        probing = self.step % self.config.probe_every == 0 or self.step in (1, self.config.steps)
         final = self.step == self.config.steps
+        scoring = final or self.step % self.config.eval_every == 0
+        probing = scoring or self.step % self.config.probe_every == 0 or self.step == 1
+        sentence = pick(batch, self.backbone.tokenizer, self.step) if probing else None
         arms, lost = [], []
         for arm in self.arms:
             before = before_step(arm.handle) if probing else None
@@ -177,7 +180,7 @@ class Trainer:
                 arms.append(ArmFrame(None, 0.0, arm.rate(self.step), arm.handle.dropout))
                 continue
             rate = arm.update(self.step)
-            probes = measure(arm.handle, before, batch.task, batch.attention_mask, self.mixture_size) if probing else None
+            probes = measure(arm.handle, before, batch.task, batch.attention_mask, self.mixture_size, sentence) if probing else None
             arms.append(ArmFrame(value, extra, rate, arm.handle.dropout, None, probes))
         event, note = ("change", " ".join(self._changes)) if self._changes else ("", "")
         self._changes = []
@@ -185,15 +188,15 @@ class Trainer:
             self._ended, event = True, "diverged"
             lost_note = f"The loss of '{lost[0]}' is no longer finite at step {self.step}: the run ends here; try a smaller learning rate."
             note = " ".join(filter(None, [note, lost_note]))
-        elif final or self.step % self.config.eval_every == 0:
+        elif scoring:
             part = "test" if final else "validation"
-            arms = [dataclasses.replace(f, accuracy=self._score(arm, part)) for f, arm in zip(arms, self.arms, strict=True)]
+            arms = [self._read(arm, frame, part) for arm, frame in zip(self.arms, arms, strict=True)]
             if final:
                 self.log.untrained = self._score(None, part)
                 self._ended, event = True, "end"
                 note = " ".join(filter(None, [note, f"All {self.step} steps are done; the last accuracies are on test rows."]))
         self.seconds += time.perf_counter() - began
-        return Frame(self.step, arms, event, note, self.seconds)
+        return Frame(self.step, arms, event, note, self.seconds, sentence and sentence.sentence)
 
     @property
     def mixture_size(self) -> int:
@@ -214,20 +217,29 @@ class Trainer:
             offset += g.numel()
         return flat[0], float(flat[1])
 
-    def _score(self, arm: Arm | None, part: str) -> dict[str, float]:
+    def _score(self, arm: Arm | None, part: str, reader: Reader | None = None) -> dict[str, float]:
         """Accuracy of one arm, or of the bare backbone, on each task's validation or test rows."""
-        return {t.name: self.accuracy(arm, i, getattr(t, part)[: self.config.eval_rows]) for i, t in enumerate(self.tasks)}
+        return {t.name: self.accuracy(arm, i, getattr(t, part)[: self.config.eval_rows], reader) for i, t in enumerate(self.tasks)}
+
+    def _read(self, arm: Arm, frame: ArmFrame, part: str) -> ArmFrame:
+        """The arm's frame with its accuracies, and with what its routers read in the rows that were scored."""
+        with Reader(arm.handle, arm.starts, self.mixture_size) as reader:
+            accuracy = self._score(arm, part, reader)
+        found = reader.read(self.backbone.tokenizer)
+        return dataclasses.replace(frame, accuracy=accuracy, linears=[dataclasses.replace(p, **f) for p, f in zip(frame.linears, found, strict=True)])
 
     @torch.inference_mode()
-    def accuracy(self, arm: Arm | None, index: int, rows: Sequence[Example]) -> float:
+    def accuracy(self, arm: Arm | None, index: int, rows: Sequence[Example], reader: Reader | None = None) -> float:
         """Share of rows answered right by one arm, or by the bare backbone. `index` is the rows' task among `tasks`; a held-out task is
-        put to task-routed methods as the last one of the mixture."""
+        put to task-routed methods as the last one of the mixture. A `reader` takes in the rows of the mixture's tasks."""
         right = 0
         for start in range(0, len(rows), SCORE_ROWS):
             chunk = rows[start : start + SCORE_ROWS]
             batch = self.place(self.backbone.batch(chunk, [min(index, self.mixture_size - 1)] * len(chunk)))
             logits = self.backbone.score(batch) if arm is None else arm.score(batch)
             right += int((logits.argmax(1) == batch.answer).sum())
+            if reader is not None and index < self.mixture_size:
+                reader.add(batch)
         return right / len(rows)
 
     def place(self, batch: Batch) -> Batch:

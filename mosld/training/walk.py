@@ -13,7 +13,6 @@ Shapes: N = M L tokens of M texts, E experts, r rows of what B gets, d_in, d_out
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 import torch
@@ -28,11 +27,11 @@ from mosld.adapters.mor1e import MoR1E
 from mosld.adapters.mtl_lora import MTLLoRA
 from mosld.config import ConfigError
 from mosld.training.arms import Arm
+from mosld.training.sentence import SPECIAL
 from mosld.training.trainer import Trainer
 
 ROWS = 3  # questions of the batch
 TOKENS, DIMS, EXPERTS, CHOSEN = 5, 8, 16, 3  # what `shown` gives: tokens, numbers of a vector, gates, and experts of a token
-SPECIAL = re.compile(r"\[\w+\]|<.+>")  # [CLS], </s>: no words
 MATRIX = (16, 128)  # rows and columns of the dropped matrix that are given
 
 

@@ -1,0 +1,78 @@
+"""One text of a batch as words, for the eye: tokens joined to what a person reads, and the gates of each word.
+
+- `words_of`: the words of a text's tokens with the places of their tokens. `pick`: the sentence of a frame, the same for all arms.
+- `gates_of`: the experts and gates of each of its words at one linear.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mosld.backbones.base import Batch
+from mosld.training.frame import Sentence
+
+WORDS = 24  # of a sentence; what is longer is cut
+EXPERTS = 4  # kept of each word
+OPTIONS = 0.2  # share of the frames whose sentence is an option
+SPECIAL = re.compile(r"\[\w+\]|<.+>")  # [CLS], </s>: no words
+START = "Ġ▁Ċ"  # what marks the first token of a word in byte-level and in sentencepiece vocabularies
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A frame's sentence and where its words are: `row` of the batch, columns of the tokens of each word."""
+
+    sentence: Sentence
+    row: int
+    columns: list[list[int]]
+
+
+def readable(token: str) -> str:
+    """A token as a person would write it; empty for a special one."""
+    return "" if SPECIAL.fullmatch(token) else token.removeprefix("##").lstrip(START).strip()
+
+
+def words_of(tokens: list[str]) -> list[tuple[str, list[int]]]:
+    """(word, places of its tokens) of a text's tokens; special tokens and line ends are left out, punctuation stands alone.
+
+    '##' goes on with a word (WordPiece); where some token is marked as a word's first ('Ġ', '▁'), a token without the mark goes on with it.
+    """
+    marked = any(t[:1] in START for t in tokens if t)
+    out: list[tuple[str, list[int]]] = []
+    for place, token in enumerate(tokens):
+        text = readable(token)
+        if not text:
+            continue
+        goes_on = token.startswith("##") or (marked and token[0] not in START and text[0].isalnum())
+        if goes_on and out and out[-1][1][-1] == place - 1:
+            out[-1] = (out[-1][0] + text, [*out[-1][1], place])
+        else:
+            out.append((text, [place]))
+    return out
+
+
+def pick(batch: Batch, tokenizer, step: int) -> Picked:
+    """The sentence of a step's batch: a question, now and then an option. The same batch and step give the same one."""
+    draw = random.Random(step)
+    number = draw.randrange(len(batch.answer))
+    option = draw.random() < OPTIONS
+    question, right = int(batch.question_row[number]), int(batch.option_row[number, int(batch.answer[number])])
+    row = right if option or question < 0 else question
+    kind = "both" if question < 0 else "option" if option else "question"
+    real = batch.attention_mask[row].nonzero()[:, 0].tolist()
+    found = words_of(tokenizer.convert_ids_to_tokens(batch.input_ids[row, real].tolist()))[:WORDS]
+    columns = [[real[i] for i in places] for _, places in found]
+    return Picked(Sentence([w for w, _ in found], int(batch.task[row]), kind), row, columns)
+
+
+def gates_of(gate: Tensor, columns: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
+    """Experts, largest gate first, and gates of every word, from the gates [E, L] of the text. A word's gate is the mean over its tokens."""
+    mean = [gate[:, at].mean(1) for at in columns]
+    chosen = max(1, min(EXPERTS, int((gate > 0).sum(0).max())))
+    top = [m.topk(chosen) for m in mean]
+    pairs = [[(e, round(g, 2)) for e, g in zip(t.indices.tolist(), t.values.tolist(), strict=True) if g > 0] for t in top]
+    return [[e for e, _ in p] for p in pairs], [[g for _, g in p] for p in pairs]
