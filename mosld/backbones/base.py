@@ -42,6 +42,7 @@ class Batch:
     answer: Tensor  # [N] long, index of the right option
     task: Tensor  # [M] long, task index of each row
     option_mask: Tensor | None = None  # [M, L] bool, decoders only: the tokens of the option
+    instruction: Tensor | None = None  # [M, L] bool: the tokens of the question's instruction; none in a row without one
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -70,6 +71,7 @@ class Backbone:
         self.d_model: int = model.config.hidden_size
         self.n_layers: int = model.config.num_hidden_layers
         self._ids: dict[str, list[int]] = {}
+        self._spans: dict[str, tuple[int, int]] = {}
 
     def replica(self) -> nn.Module:
         """A new module tree whose parameters and buffers are the very tensors of `.model`: adapters can be put into it, memory is not doubled."""
@@ -101,6 +103,16 @@ class Backbone:
             self._ids[text] = encode(text)
         return self._ids[text]
 
+    def _instruction(self, instruction: str, opening: int, before: str = "") -> tuple[int, int]:
+        """First and end place of an instruction that follows `opening` tokens and the text `before`; both 0 where there is none."""
+        if not instruction:
+            return 0, 0
+        key = before + instruction
+        if key not in self._spans:
+            plain = lambda text: self.tokenizer(text, add_special_tokens=False).input_ids  # noqa: E731
+            self._spans[key] = opening + len(plain(before.rstrip())), opening + len(plain(key))
+        return self._spans[key]
+
     def _option_row(self, examples: Sequence[Example], row_of) -> Tensor:
         most = max(len(e.options) for e in examples)
         rows = [[row_of(n, o) for o in range(len(e.options))] for n, e in enumerate(examples)]
@@ -118,14 +130,17 @@ class Encoder(Backbone):
     def batch(self, examples: Sequence[Example], tasks: Sequence[int]) -> Batch:
         """Each distinct (task, text) is one row: labels that many questions share are read once."""
         rows: dict[tuple[int, str], int] = {}
+        instructions: dict[int, str] = {}
 
         def row(task: int, text: str) -> int:
             return rows.setdefault((task, text), len(rows))
 
         question = torch.tensor([row(t, e.question) for e, t in zip(examples, tasks, strict=True)])
+        instructions.update((n, e.instruction) for n, e in zip(question.tolist(), examples, strict=True))
         option = self._option_row(examples, lambda n, o: row(tasks[n], examples[n].options[o]))
         ids = [self._cached(text, self._encode) for _, text in rows]
         length = max(map(len, ids))
+        opening = self.tokenizer("a").input_ids.index(self.tokenizer("a", add_special_tokens=False).input_ids[0])  # tokens that open a text
         return Batch(
             input_ids=torch.tensor([x + [0] * (length - len(x)) for x in ids]),
             attention_mask=torch.tensor([[1] * len(x) + [0] * (length - len(x)) for x in ids]),
@@ -133,6 +148,7 @@ class Encoder(Backbone):
             option_row=option,
             answer=torch.tensor([e.answer for e in examples]),
             task=torch.tensor([task for task, _ in rows]),
+            instruction=_marks([self._instruction(instructions.get(n, ""), opening) for n in range(len(ids))], ids, length),
         )
 
     def _encode(self, text: str) -> list[int]:
@@ -159,6 +175,7 @@ class Decoder(Backbone):
         """One row for each question and option. A long question is cut so that the longest of its options still fits."""
         ids: list[list[int]] = []
         widths: list[int] = []  # tokens of the option in each row
+        spans: list[tuple[int, int]] = []  # of the instruction, before padding and within the question
         start = self._start()
         end = self._cached(self.after, self._encode)
         for e in examples:
@@ -168,6 +185,8 @@ class Decoder(Backbone):
             for option in options:
                 ids.append(start + question + end + option)
                 widths.append(len(option))
+                begin, stop = self._instruction(e.instruction, len(start), self.before)
+                spans.append((begin, min(stop, len(start) + len(question))))
         first = list(itertools.accumulate([0, *(len(e.options) for e in examples)]))
         length = max(map(len, ids))
         task = [t for e, t in zip(examples, tasks, strict=True) for _ in e.options]
@@ -179,6 +198,7 @@ class Decoder(Backbone):
             answer=torch.tensor([e.answer for e in examples]),
             task=torch.tensor(task),
             option_mask=torch.arange(length) >= length - torch.tensor(widths)[:, None],
+            instruction=_marks(spans, ids, length, left=True),
         )
 
     def _encode(self, text: str) -> list[int]:
@@ -206,6 +226,14 @@ class Decoder(Backbone):
         likelihood = torch.gather(logits, 2, target[:, :, None])[:, :, 0] - logits.logsumexp(-1)
         mean = (likelihood * mask).sum(1) / mask.sum(1).clamp(min=1)  # [M]
         return mean[batch.option_row.clamp(min=0)].masked_fill(batch.option_row < 0, -torch.inf)
+
+
+def _marks(spans: list[tuple[int, int]], ids: list[list[int]], length: int, left: bool = False) -> Tensor:
+    """[M, L] bool, true from the first to before the end place of each row's span, never on its last token; `left`: rows are padded on the left."""
+    at = torch.arange(length)
+    pad = torch.tensor([length - len(x) if left else 0 for x in ids])[:, None]
+    first, end = (torch.tensor(v)[:, None] for v in zip(*((a, min(b, len(x) - 1)) for (a, b), x in zip(spans, ids, strict=True)), strict=True))
+    return (at >= first + pad) & (at < end + pad)
 
 
 def mean_pool(hidden: Tensor, attention_mask: Tensor) -> Tensor:

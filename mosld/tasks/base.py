@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Example:
-    """One question. `question` starts with the task's short instruction; `answer` is the index of the right option."""
+    """One question. `question` starts with the task's short `instruction`, where there is one; `answer` is the index of the right option."""
 
     question: str
     options: tuple[str, ...]
     answer: int
+    instruction: str = ""  # the first words of the question, as they stand there
 
 
 @dataclass(frozen=True)

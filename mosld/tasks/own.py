@@ -17,7 +17,7 @@ from mosld.config import ConfigError
 from mosld.fetch import Progress
 from mosld.tasks.base import Example, Task, TaskInfo
 from mosld.tasks.files import MAX_BYTES, SUFFIXES, Record, Unread, check, is_path, read
-from mosld.tasks.rows import LONGEST, Row, normalised, split, tidied
+from mosld.tasks.rows import LONGEST, Row, instructed, normalised, split, tidied
 from mosld.tasks.shapes import MOST_OPTIONS, NO_ANSWER, Shape, plain, recognise
 
 __all__ = ["MAX_BYTES", "SUFFIXES", "Look", "check", "is_path", "load", "look"]
@@ -103,6 +103,8 @@ def _read(path: str | Path, seed: int, instruction: str, progress: Progress | No
     kind = "labels" if len(sets) == 1 else "options"
     labels = every[0].options if kind == "labels" else None
     done = split([_finish(r, instruction, labels) for r in rows], seed, kind == "options", [_finish(r, instruction, labels) for r in validation])
+    if instruction.strip():
+        done = instructed(done, _before(instruction))
     for name, part in zip(("training", "validation", "test"), done, strict=True):
         if not part:
             raise ConfigError(f"{file.name}: no row is left for the {name} part; give more rows, or another split.")
@@ -118,9 +120,14 @@ def _read(path: str | Path, seed: int, instruction: str, progress: Progress | No
 
 def _finish(row: Row, instruction: str, labels: tuple[str, ...] | None) -> Row:
     """The row as it is trained on: the instruction in front, labels in one order everywhere."""
-    question = f"{instruction.strip().rstrip(':')}: {row.question}" if instruction.strip() else row.question
+    question = f"{_before(instruction)} {row.question}" if instruction.strip() else row.question
     options = labels or row.options
     return Row(question, options, options.index(row.options[row.answer]), row.group, row.held)
+
+
+def _before(instruction: str) -> str:
+    """An instruction as it stands before a question."""
+    return f"{instruction.strip().rstrip(':')}:"
 
 
 def _rows(file: Path, records: list[Record], unread: list[Unread], shape: Shape) -> tuple[dict[str, list[Row]], list[str]]:

@@ -18,7 +18,7 @@ from mosld import fetch
 from mosld.config import ConfigError
 from mosld.tasks import archives, hub
 from mosld.tasks.base import Task, TaskInfo
-from mosld.tasks.rows import Row, clean, dump, parse, split
+from mosld.tasks.rows import Row, clean, dump, instructed, parse, split
 
 FORMAT = 1  # raised when a converter changes, so that old conversions are made anew
 
@@ -105,7 +105,7 @@ def load(name: str, seed: int = 0, progress: fetch.Progress | None = None) -> Ta
         raise ConfigError(f"tasks: '{name}' is not known; the real tasks are {', '.join(INFOS)}.")
     key = name.removeprefix("real/")
     rows, source = _cached(key) or _converted(key, progress)
-    train, validation, test = split(rows, seed, shuffle_options=key in SHUFFLED)
+    train, validation, test = instructed(split(rows, seed, shuffle_options=key in SHUFFLED))
     return Task(dataclasses.replace(INFOS[name], source=source), train, validation, test)
 
 

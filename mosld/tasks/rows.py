@@ -2,6 +2,7 @@
 
 - `Row`: a question with its options, before it belongs to a part.
 - `clean(rows)`: spaces tidied, long texts cut, rows that repeat or cannot be answered dropped; `tidied(row)` says why one is.
+- `instructed(parts)`: the examples told what their instruction is.
 - `split(rows, seed)`: training, validation and test rows, the same for the same seed; no group is in two of them.
 - `dump` / `parse`: rows as JSON lines, for the cache.
 """
@@ -13,7 +14,7 @@ import json
 import random
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from mosld.tasks.base import Example
 
@@ -125,6 +126,11 @@ def _example(row: Row, rng: random.Random | None) -> Example:
         return Example(row.question, row.options, row.answer)
     order = rng.sample(range(len(row.options)), len(row.options))
     return Example(row.question, tuple(row.options[i] for i in order), order.index(row.answer))
+
+
+def instructed(parts: tuple[tuple[Example, ...], ...], instruction: str = "") -> tuple[tuple[Example, ...], ...]:
+    """The examples of the parts with their instruction named: the one given, or all of a question up to its first colon, where converters put it."""
+    return tuple(tuple(replace(e, instruction=instruction or e.question.partition(":")[0] + ":") for e in part) for part in parts)
 
 
 def dump(header: dict, rows: list[Row]) -> str:

@@ -65,11 +65,11 @@ class WorldTask:
         """The question about one scene, in one of its sentences."""
         question = f"{self.instruction} {realise(state, rng)}"
         if isinstance(self.options, dict):
-            return Example(question, tuple(self.options.values()), list(self.options).index(self.answer(state)))
+            return Example(question, tuple(self.options.values()), list(self.options).index(self.answer(state)), self.instruction)
         texts = self.options(state, rng)
         right = texts[0]
         rng.shuffle(texts)
-        return Example(question, tuple(texts), texts.index(right))
+        return Example(question, tuple(texts), texts.index(right), self.instruction)
 
 
 @functools.lru_cache(maxsize=64)

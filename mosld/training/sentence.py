@@ -64,9 +64,11 @@ def pick(batch: Batch, tokenizer, step: int) -> Picked:
     row = right if option or question < 0 else question
     kind = "both" if question < 0 else "option" if option else "question"
     real = batch.attention_mask[row].nonzero()[:, 0].tolist()
-    found = words_of(tokenizer.convert_ids_to_tokens(batch.input_ids[row, real].tolist()))[:WORDS]
-    columns = [[real[i] for i in places] for _, places in found]
-    return Picked(Sentence([w for w, _ in found], int(batch.task[row]), kind), row, columns)
+    told = set() if batch.instruction is None else set(batch.instruction[row].nonzero()[:, 0].tolist())
+    found = [(w, [real[i] for i in places]) for w, places in words_of(tokenizer.convert_ids_to_tokens(batch.input_ids[row, real].tolist()))]
+    found = [(w, at) for w, at in found if not told or at[-1] >= min(told)][:WORDS]  # without what a decoder is given before the instruction
+    instruction = sum(at[0] in told for _, at in found)
+    return Picked(Sentence([w for w, _ in found], int(batch.task[row]), kind, instruction), row, [at for _, at in found])
 
 
 def gates_of(gate: Tensor, columns: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:

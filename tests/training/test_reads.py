@@ -49,6 +49,8 @@ def test_the_sentence_is_of_the_batch_the_same_for_all_arms_and_its_gates_those_
         texts = [e.question if said.kind == "question" else e.options[e.answer] for t, e in rows if t == said.task]
         joined = "".join(said.words)
         assert any(t.lower().replace(" ", "").startswith(joined) for t in texts)
+        told = {"world/mood": "moodinthewords?", "world/place": "place?"}[log.tasks[said.task]]
+        assert "".join(said.words[: said.instruction]) == (told if said.kind == "question" else "")
         mosld, lora, mtl = (a.linears[0] for a in f.arms)
         assert [len(w) for w in mosld.word_experts] == [2 if " " not in w else 0 for w in said.words]  # top-2, largest first
         assert all(sum(g) == pytest.approx(1, abs=0.02) and g == sorted(g, reverse=True) for g in mosld.word_gates)
