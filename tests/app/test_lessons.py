@@ -6,7 +6,6 @@ from functools import cache
 
 import gradio as gr
 import pytest
-import torch
 
 from mosld.config import RunConfig
 from mosld.counting import SHAPES, count
@@ -29,16 +28,11 @@ LORA, MANY, ROUTER, SHARING, DROPOUT, WHO = LESSONS
 
 @cache
 def ran(number: int) -> list[RunLog]:
-    """The logs of a lesson's runs on one thread, as the presets are tested."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        trainers = [Trainer(config) for config in LESSONS[number - 1].runs]
-        for trainer in trainers:
-            for _ in trainer.frames():
-                pass
-    finally:
-        torch.set_num_threads(threads)
+    """The logs of a lesson's runs. The margins that tests ask of them are those that the seeds 0 to 4 leave, with one thread and with two."""
+    trainers = [Trainer(config) for config in LESSONS[number - 1].runs]
+    for trainer in trainers:
+        for _ in trainer.frames():
+            pass
     return [trainer.log for trainer in trainers]
 
 
