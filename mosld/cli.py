@@ -3,6 +3,7 @@
 - `train`: a run, with a progress bar and a table of accuracies at the end.
 - `compare`: several methods on the same batches over seeds, as a table (`mosld.studies.compare`).
 - `merge`: adapters of single tasks merged into one model, beside training on the mixture (`mosld.studies.merge`).
+- `claims`: the claims of the paper with their verdicts; runs and report of the study (`mosld.studies.claims`).
 - `params`: trainable parameters of a method on a model's shape, counted without weights.
 - `tasks`: every task with an example question, licence and source. `look`: what is understood of a file of your own.
 - `knobs`: every setting of runs and of merging with its default, bounds and link key.
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     _train_parser(commands)
     _compare_parser(commands)
     _merge_parser(commands)
+    _claims_parser(commands)
     _params_parser(commands)
     commands.add_parser("tasks", help="list every task with an example, its licence and source").set_defaults(run=_tasks)
     _look_parser(commands)
@@ -207,6 +209,12 @@ def _merge_parser(commands) -> None:
     add_knobs(p, MergeConfig)
     add_knobs(p)
     p.set_defaults(run=lambda args: merge.main(args, given(args), given(args, MergeConfig), show_progress))
+
+
+def _claims_parser(commands) -> None:
+    from mosld.studies.claims import command
+
+    command.add_parser(commands)
 
 
 def _params_parser(commands) -> None:
