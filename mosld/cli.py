@@ -4,6 +4,7 @@
 - `compare`: several methods on the same batches over seeds, as a table (`mosld.studies.compare`).
 - `merge`: adapters of single tasks merged into one model, beside training on the mixture (`mosld.studies.merge`).
 - `claims`: the claims of the paper with their verdicts; runs and report of the study (`mosld.studies.claims`).
+- `export`: the adapters of a run in PEFT's format.
 - `params`: trainable parameters of a method on a model's shape, counted without weights.
 - `tasks`: every task with an example question, licence and source. `look`: what is understood of a file of your own.
 - `knobs`: every setting of runs and of merging with its default, bounds and link key.
@@ -59,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     _params_parser(commands)
     commands.add_parser("tasks", help="list every task with an example, its licence and source").set_defaults(run=_tasks)
     _look_parser(commands)
+    _export_parser(commands)
     commands.add_parser("knobs", help="list every setting").set_defaults(run=_knobs)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -265,6 +267,22 @@ def _look(args) -> int:
             f"file: '{args.file[-80:]}' is not of a kind that is read; give one that ends in {', '.join(own.SUFFIXES)}, or that with .gz."
         )
     print(own.look(args.file, RunConfig(instruction=args.instruction).instruction).text())
+    return 0
+
+
+def _export_parser(commands) -> None:
+    text = "Write the adapters of a finished run in PEFT's format, a folder an arm and, for methods with an update a task, one a task."
+    p = commands.add_parser("export", help="write a run's LoRA and MTL-LoRA adapters in PEFT's format", description=text)
+    p.add_argument("folder", metavar="DIR", help="the run's directory, as given to train --out")
+    p.add_argument("--out", required=True, metavar="DIR", help="directory for the adapters")
+    p.set_defaults(run=_export)
+
+
+def _export(args) -> int:
+    from mosld.merging.sources import export_peft
+
+    for folder in export_peft(args.folder, args.out):
+        print(folder)
     return 0
 
 

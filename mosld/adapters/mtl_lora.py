@@ -59,10 +59,15 @@ class MTLLoRA(Adapter):
         a, b = self.stacks()
         return b, self._between(self.L.mean(0)) @ a
 
-    def delta(self, task: int = 0) -> Tensor:
+    def task_factors(self, task: int = 0) -> tuple[Tensor, Tensor]:
+        """A task's update as one pair of factors, up [d_out, r] and down [r, d_in], the scale in the first."""
         _, b = self.stacks()
         up = b[0] if self.w is None else torch.tensordot(self.task_gate()[task], b, 1)
-        return self.scale * up @ self._between(self.L[task]) @ self.A
+        return self.scale * up @ self._between(self.L[task]), self.A
+
+    def delta(self, task: int = 0) -> Tensor:
+        up, down = self.task_factors(task)
+        return up @ down
 
     def _between(self, own: Tensor) -> Tensor:
         """A task's matrix [r, r], from the full form or from a diagonal [r]."""

@@ -8,16 +8,19 @@ Re-scoring is quick: the rows to score are turned into tensors once.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
+from transformers.pytorch_utils import Conv1D
 
 from mosld.backbones.base import Backbone, Batch
 from mosld.config import ConfigError
 from mosld.merging.model import MergedModel
-from mosld.merging.vectors import Factors, TaskVector
+from mosld.merging.vectors import Factors, TaskVector, dense, stack
 from mosld.tasks.base import Task
 from mosld.tasks.mixture import Mixture
 from mosld.training.trainer import SCORE_ROWS
@@ -49,7 +52,7 @@ class Bench:
         held_out: tuple[Task, ...] = (),
     ):
         self.backbone, self.tasks, self.held_out = backbone, tasks, list(held_out)
-        self.seed, self.eval_rows = seed, eval_rows
+        self.seed, self.eval_rows, self.targets = seed, eval_rows, targets
         self.model = MergedModel(backbone, targets)
         self.device = next(backbone.model.parameters()).device
         self.vectors = [{name: _to(u, self.device) for name, u in v.items()} for v in vectors]
@@ -73,12 +76,38 @@ class Bench:
         `part`: test, validation or train. `rows` of each task, from the first; 0 is `eval_rows`. No updates at all is the bare backbone.
         """
         self.model.put(updates)
+        return self.accuracy_of(self.model.score, part, rows)
+
+    @torch.inference_mode()
+    def accuracy_of(self, score: Callable[[Batch], torch.Tensor], part: str = "test", rows: int = 0) -> dict[str, float]:
+        """The same of any model that gives logits [N, O] of a batch."""
         out = {}
         for task in [*self.tasks, *self.held_out]:
             batches = self._batches(task, part, rows or self.eval_rows)
-            right = sum(int((self.model.score(b).argmax(1) == b.answer).sum()) for b in batches)
+            right = sum(int((score(b).argmax(1) == b.answer).sum()) for b in batches)
             out[task.name] = right / sum(len(b.answer) for b in batches)
         return out
+
+    def weighed(self, weights: Sequence[float]) -> Bench:
+        """This bench with every task vector times its weight; `weights` are used again from the start where there are more tasks."""
+        if all(w == 1 for w in weights):
+            return self
+        other = copy.copy(self)
+        scales = [weights[i % len(weights)] for i in range(len(self.vectors))]
+        other.vectors = [{name: stack([u], [w]) for name, u in v.items()} for v, w in zip(self.vectors, scales, strict=True)]
+        return other
+
+    def save(self, updates: TaskVector, folder: str | Path) -> None:
+        """Write the merged model, update added to the weights in float32 and rounded once, with its tokenizer: `from_pretrained` reads both."""
+        model = copy.deepcopy(self.backbone.model)
+        with torch.no_grad():
+            for name, update in updates.items():
+                weight = model.get_submodule(name).weight
+                total = dense(update).float()
+                total = total.t() if weight.shape != total.shape or isinstance(model.get_submodule(name), Conv1D) else total
+                weight.copy_(weight.float() + total)
+        model.save_pretrained(folder)
+        self.backbone.tokenizer.save_pretrained(folder)
 
     def _batches(self, task: Task, part: str, rows: int) -> list[Batch]:
         key = (task.name, part, rows)

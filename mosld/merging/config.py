@@ -1,7 +1,7 @@
 """What merging can be told: the methods by name, and every knob with bounds and help. Nothing here imports torch.
 
 - `MERGES`: every merging method, its label and what it looks at besides the task vectors.
-- `MergeConfig`: the knobs, in the same style as `mosld.config`; `knobs(MergeConfig)` lists them.
+- `MergeConfig`: the knobs, in the same style as `mosld.config`; `knobs(MergeConfig)` lists them, `acting(method)` those that a method reads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from mosld.config import ConfigError, Strict, setting
+from mosld.config import ConfigError, Strict, knobs, setting
 from mosld.registry import METHODS
 from mosld.texts import read_names
 
@@ -27,6 +27,13 @@ class MergeEntry:
 MERGES: dict[str, MergeEntry] = {
     "task-arithmetic": MergeEntry("Task Arithmetic"),
     "ties": MergeEntry("TIES"),
+    "magnitude": MergeEntry("Magnitude pruning"),
+    "dare": MergeEntry("DARE"),
+    "dare-ties": MergeEntry("DARE with TIES"),
+    "della": MergeEntry("DELLA"),
+    "tsv": MergeEntry("TSV-M"),
+    "iso": MergeEntry("Iso-C"),
+    "knots": MergeEntry("KnOTS with TIES"),
     "adamerging-task": MergeEntry("AdaMerging, task-wise", "questions"),
     "adamerging-layer": MergeEntry("AdaMerging, layer-wise", "questions"),
     "adamerging-task++": MergeEntry("AdaMerging++, task-wise", "questions"),
@@ -40,6 +47,7 @@ MERGES: dict[str, MergeEntry] = {
     "mtllmf-ideal-defended": MergeEntry("after R-MTLLMF, ideal channel, defended", "answers"),
     "mtllmf-sum-defended": MergeEntry("after R-MTLLMF, worst for the sum rate, defended", "answers"),
     "mtllmf-strongest-defended": MergeEntry("after R-MTLLMF, worst for the strongest, defended", "answers"),
+    "experts": MergeEntry("the adapters as experts, their router trained", "answers"),
 }
 
 
@@ -55,6 +63,33 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
         if name != "all" and not any(m == name or m.startswith(f"{name}-") for m in MERGES):
             raise ConfigError(f"methods: {name!r:.60} is not a way to merge; choose all, adamerging, concrete, mtllmf, or among {', '.join(MERGES)}.")
     return tuple(m for m in MERGES if any(n in ("all", m) or m.startswith(f"{n}-") for n in names))
+
+
+# The groups of knobs that the methods of a family read, by how their names begin.
+READS = {
+    "ties": ("TIES",),
+    "knots": ("TIES",),
+    "magnitude": ("thinning",),
+    "dare": ("thinning",),
+    "della": ("thinning",),
+    "tsv": ("spectral",),
+    "iso": ("spectral",),
+    "adamerging": ("AdaMerging",),
+    "concrete": ("Concrete",),
+    "concrete-adamerging": ("AdaMerging",),
+    "mtllmf": ("R-MTLLMF",),
+    "experts": ("experts",),
+}
+OWN_SCALE = ("ties", "knots", "dare-ties", "della", "tsv", "iso", "experts")  # methods that do not read lambda
+
+
+def acting(method: str) -> list[str]:
+    """The knobs that a method reads."""
+    groups = {g for family, own in READS.items() if method.startswith(family) for g in own} | ({"TIES"} if method.endswith("++") else set())
+    names = [k.name for k in knobs(MergeConfig) if k.group in groups]
+    if not method.startswith("della"):
+        names = [n for n in names if n != "della_spread"]
+    return names + ["weights", "svd_rank"] + ["lam"] * (method not in OWN_SCALE) + ["merge_batch"] * (MERGES[method].sees != "nothing")
 
 
 class MergeConfig(Strict):
@@ -79,6 +114,23 @@ class MergeConfig(Strict):
         "un",
     )
     merge_batch: int = setting(16, "Questions of each task in one step of a merging method.", "merging", "mb", ge=1, le=256)
+    weights: Annotated[tuple[float, ...], BeforeValidator(read_names)] = setting(
+        (1.0,),
+        "Weight of each task, used again from the start where there are more tasks: its task vector is multiplied by it before anything else.",
+        "merging",
+        "wt",
+        min_length=1,
+        allowed="numbers from 0 to 100, such as 1,0.5",
+    )
+    svd_rank: int = setting(
+        0, "Cut every merge to this rank by its largest singular values, as peft's svd forms do; 0 leaves it whole.", "merging", "sr", ge=0, le=4096
+    )
+    density: float = setting(0.5, "Magnitude, DARE, DELLA: share of each task vector's entries that stays.", "thinning", "de", gt=0, le=1)
+    della_spread: float = setting(0.2, "DELLA: how much likelier the largest entry of a row stays than the smallest.", "thinning", "ds", ge=0, le=1)
+    spectral_lam: float = setting(1.0, "TSV-M and Iso-C: coefficient of the merged update.", "spectral", "sl", ge=0, le=10)
+    expert_steps: int = setting(50, "Adapters as experts: labelled steps of Adam on the routers alone.", "experts", "es", ge=0, le=10000)
+    expert_lr: float = setting(3e-3, "Adapters as experts: learning rate of the routers.", "experts", "er", gt=0, le=1)
+    expert_top_k: int = setting(2, "Adapters as experts: experts each token is sent to; 0 is all of them.", "experts", "ek", ge=0, le=64)
     ties_keep: float = setting(0.2, "TIES: share of each task vector's entries that is kept, the largest by size.", "TIES", "tk", gt=0, le=1)
     ties_of: Literal["mean", "sum"] = setting("mean", "TIES: what is taken of the entries that agree with the elected sign.", "TIES", "to")
     ties_lam: float | None = setting(None, "TIES: coefficient; left out it is 1 for the mean and 0.3 for the sum.", "TIES", "tl", ge=0, le=10)
@@ -125,6 +177,9 @@ class MergeConfig(Strict):
         for name in self.beside:
             if name not in METHODS:
                 raise ConfigError(f"beside: {name!r:.60} is not an adapter method; choose among {', '.join(METHODS)}.")
+        for w in self.weights:
+            if not 0 <= w <= 100:
+                raise ConfigError(f"weights: {w:g} is not allowed; give numbers from 0 to 100, such as 1,0.5.")
         for p in self.powers:
             if not 0 < p <= 1e6:
                 raise ConfigError(f"powers: {p:g} is not allowed; give numbers above 0 and up to 1e+06, such as 4,2,1.")

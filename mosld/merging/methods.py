@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mosld.merging import adamerging, channel, concrete, mtllmf, task_arithmetic, ties
+from mosld.adapters import Handle
+from mosld.merging import adamerging, channel, concrete, experts, mtllmf, sparse, spectral, task_arithmetic, ties
 from mosld.merging.bench import Bench
 from mosld.merging.config import MERGES, MergeConfig
 from mosld.merging.vectors import TaskVector, entries, size
@@ -33,29 +34,71 @@ class Merge:
     sees: str = "-"  # what the method looked at besides the task vectors; belongs beside every figure of its accuracy
     coefficients: list[dict] = field(default_factory=list)  # step, linear, layer, task, coefficient; linear is '' where one holds for all
     densities: list[dict] = field(default_factory=list)  # step, linear, layer, density: the mean probability that an entry is kept
-    losses: list[dict] = field(default_factory=list)  # step, phase ('mask', 'coefficients', 'realign'), loss in nats
+    losses: list[dict] = field(default_factory=list)  # step, phase ('mask', 'coefficients', 'realign', 'routers'), loss in nats
     jam: list[dict] = field(default_factory=list)  # task, power, jam: what each user sends with and is jammed with
+
+    mixture: Handle | None = None  # instead of `updates`, where the result is a mixture and no single matrix
+
+    def accuracy(self, bench: Bench, part: str = "test", rows: int = 0) -> dict[str, float]:
+        """Share of rows answered right, for every task and held-out task of the bench."""
+        if self.mixture is not None:
+            return bench.accuracy_of(lambda batch: experts.score(self.mixture, bench.backbone, batch), part, rows)
+        return bench.accuracy(self.updates, part, rows)
 
     @property
     def stored(self) -> int:
         """Numbers to keep beside the backbone: factors where they are fewer than the matrix. None are needed once added to its weights."""
+        if self.mixture is not None:
+            return self.mixture.count()
         return sum(min(size(u), entries(u)) for u in self.updates.values())
+
+
+# Methods that look at the task vectors alone: (vectors, config, seed) -> merge.
+CLOSED: dict[str, Callable[[list[TaskVector], MergeConfig, int], TaskVector]] = {
+    "task-arithmetic": lambda v, c, seed: task_arithmetic.merge(v, [c.lam] * len(v)),
+    "ties": lambda v, c, seed: ties.merge(v, c.ties_keep, c.ties_of, c.ties_lam),
+    "magnitude": lambda v, c, seed: sparse.total(v[0], sparse.magnitude(v, c.density), c.lam),
+    "dare": lambda v, c, seed: sparse.total(v[0], sparse.dare(v, c.density, seed), c.lam),
+    "dare-ties": lambda v, c, seed: sparse.elected(v[0], sparse.dare(v, c.density, seed)),
+    "della": lambda v, c, seed: sparse.elected(v[0], sparse.della(v, c.density, c.della_spread, seed)),
+    "tsv": lambda v, c, seed: spectral.tsv(v, c.spectral_lam),
+    "iso": lambda v, c, seed: spectral.iso(v, c.spectral_lam),
+    "knots": lambda v, c, seed: spectral.knots(v, c.ties_keep, c.ties_of, c.ties_lam),
+}
+
+
+def _experts(name: str, bench: Bench, config: MergeConfig, say: Progress) -> Merge:
+    merge = Merge(name, {})
+    merge.mixture = experts.assemble(bench.backbone, bench.vectors, bench.targets, config.expert_top_k, bench.seed)
+    steps = config.expert_steps
+
+    def watch(step: int, loss: float) -> None:
+        say(f"{MERGES[name].label}: step {step}/{steps}, loss {loss:.3f}", step / steps)
+        merge.losses.append({"step": step, "phase": "routers", "loss": loss})
+
+    batches = bench.stream("labelled", config.merge_batch)
+    merge.learned = experts.train_routers(merge.mixture, bench.backbone, batches, len(bench.vectors), steps, config.expert_lr, watch)
+    return merge
 
 
 def run(name: str, bench: Bench, config: MergeConfig, progress: Progress | None = None) -> Merge:
     """Merge by one method of MERGES. Same bench, same knobs, same machine: same merge. Progress hears (sentence, fraction)."""
     began = time.perf_counter()
     say = progress or (lambda sentence, fraction: None)
-    if name == "task-arithmetic":
-        merge = Merge(name, task_arithmetic.merge(bench.vectors, [config.lam] * len(bench.vectors)))
-    elif name == "ties":
-        merge = Merge(name, ties.merge(bench.vectors, config.ties_keep, config.ties_of, config.ties_lam))
+    bench = bench.weighed(config.weights)
+    closed = CLOSED.get(name)
+    if closed is not None:
+        merge = Merge(name, closed(bench.vectors, config, bench.seed))
+    elif name == "experts":
+        merge = _experts(name, bench, config, say)
     elif name.startswith("adamerging"):
         merge = _adamerging(name, bench, config, say)
     elif name.startswith("concrete"):
         merge = _concrete(name, bench, config, say)
     else:
         merge = _mtllmf(name, bench, config, say)
+    if config.svd_rank:
+        merge.updates = {linear: spectral.truncate(u, config.svd_rank) for linear, u in merge.updates.items()}
     merge.seconds, merge.sees = time.perf_counter() - began, config.looks_at(name)
     return merge
 

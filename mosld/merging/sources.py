@@ -1,12 +1,14 @@
 """Where task vectors come from: run directories of this lab, one task a run.
 
 - `Run`: a finished run on disk. `find(folders)`: those in some folders.
+- `Foreign`: a LoRA adapter that PEFT saved, and the task it is for.
 - `read_vector(run)`: the task vector of its adapters.
-- `open_bench(runs)`: a `Bench` from run directories.
+- `open_bench(runs)`: a `Bench` from run directories. `export_peft(folder, out)`: a run's adapters in PEFT's format.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from mosld import backbones, tasks
 from mosld.adapters import attach
 from mosld.config import ConfigError, RunConfig, to_text
 from mosld.merging.bench import Bench
+from mosld.merging.model import MergedModel
+from mosld.merging.peft_format import read, write
 from mosld.merging.vectors import TaskVector, task_vector
 from mosld.training import RunLog
 
@@ -53,6 +57,31 @@ class Run:
                 raise ConfigError(f"{name}: {own} of the run in '{self.folder}' is not allowed beside {wanted} of the others; use one value.")
 
 
+@dataclass(frozen=True)
+class Foreign:
+    """A LoRA adapter of PEFT's on disk, for one task."""
+
+    folder: Path
+    task: str
+
+    def vector(self, linears: Sequence[str]) -> TaskVector:
+        """Its task vector under the backbone's names of the linears. Raises ConfigError where they are not the same linears."""
+        found = read(self.folder)
+        out: TaskVector = {}
+        for name, update in found.items():
+            # PEFT names linears from the model that was trained, which may have a head above the backbone or be wrapped in it.
+            own = [n for n in linears if n == name or name.endswith(f".{n}") or n.endswith(f".{name}")]
+            if len(own) != 1:
+                raise ConfigError(
+                    f"peft: '{name[:80]}' in '{self.folder}' is no adapted linear of the backbone; adapted are {linears[0]} and its like."
+                )
+            out[own[0]] = update
+        if len(out) != len(linears):
+            missing = next(n for n in linears if n not in out)
+            raise ConfigError(f"targets: the adapter in '{self.folder}' has nothing for '{missing}'; name its linears in --targets.")
+        return out
+
+
 def find(folders: Sequence[str | Path], say: Progress | None = None) -> list[Run]:
     """The finished runs in these folders, or anywhere below them, in the order of their paths. Unfinished ones are named and left out.
 
@@ -82,25 +111,55 @@ def read_vector(run: Run, backbone) -> TaskVector:
     return task_vector(handle)
 
 
-def open_bench(runs: Sequence[Run | str | Path], held_out: Sequence[str] = (), progress: Progress | None = None) -> Bench:
-    """A bench from runs on one task each, or their folders. Backbone, seed, linears and scored rows are theirs.
+def open_bench(
+    runs: Sequence[Run | Foreign | str | Path], held_out: Sequence[str] = (), progress: Progress | None = None, config: RunConfig | None = None
+) -> Bench:
+    """A bench from runs on one task each, or their folders, and PEFT adapters. Backbone, seed, linears and scored rows are those of `config`,
+    by default the first run's.
 
     Raises ConfigError where there is none, a task comes twice, or they do not fit together, such as adapters of different backbones.
     """
-    runs = [r if isinstance(r, Run) else one for r in runs for one in ([r] if isinstance(r, Run) else find([r], progress))]
-    if not runs:
+    runs = [one for r in runs for one in ([r] if isinstance(r, (Run, Foreign)) else find([r], progress))]
+    own = [r for r in runs if isinstance(r, Run)]
+    if not runs or (config is None and not own):
         raise ConfigError("from: no finished run was given; merging needs the run of at least one task.")
-    config = runs[0].log.config
-    names = [r.log.tasks[0] for r in runs]
-    for run in runs:
-        run.check(config)
-        if names.count(run.log.tasks[0]) > 1:
-            raise ConfigError(f"from: '{run.log.tasks[0]}' has more than one run; give one a task.")
+    config = config or own[0].log.config
+    names = [r.task if isinstance(r, Foreign) else r.log.tasks[0] for r in runs]
+    for name, run in zip(names, runs, strict=True):
+        if isinstance(run, Run):
+            run.check(config)
+        if names.count(name) > 1:
+            raise ConfigError(f"from: '{name}' has more than one run; give one a task.")
     loaded = [tasks.load(name, config.seed, progress, config.instruction) for name in [*names, *held_out]]
     backbone = backbones.load(config.backbone, config.layers, config.max_tokens, config.temperature, progress)
     backbone.model.to(Accelerator().device)
     for run, task in zip(runs, loaded, strict=False):
-        if run.log.data[task.name] != task.digest() or run.log.data["backbone"] != backbone.source:
+        if isinstance(run, Run) and (run.log.data[task.name] != task.digest() or run.log.data["backbone"] != backbone.source):
             raise ConfigError(f"from: the rows or weights of '{run.folder}' are not those it was trained with.")
-    vectors = [read_vector(run, backbone) for run in runs]
+    linears = list(MergedModel(backbone, config.targets).linears)
+    vectors = [run.vector(linears) if isinstance(run, Foreign) else read_vector(run, backbone) for run in runs]
     return Bench(backbone, loaded[: len(names)], vectors, config.targets, config.seed, config.eval_rows, tuple(loaded[len(names) :]))
+
+
+def export_peft(folder: str | Path, out: str | Path, progress: Progress | None = None) -> list[Path]:
+    """Write the adapters of a run in PEFT's format: `out`/<arm>, or `out`/<arm>/<task> for methods with an update a task. Returns the folders.
+
+    Raises ConfigError for a method whose update depends on its input: `mosld.peft` loads those.
+    """
+    log = RunLog.load(folder)
+    config = log.config
+    backbone = backbones.load(config.backbone, config.layers, config.max_tokens, config.temperature, progress)
+    written = []
+    for i, label in enumerate(log.arms):
+        own = config.arm(i).effective()
+        handle = attach(backbone.replica(), own, own.seed, len(log.tasks), instance_dim=backbone.d_model)
+        if any(a.token_routed and a.site.experts > 1 for a in handle.adapters):
+            raise ConfigError(f"export: {own.label} routes by its input, so no LoRA adapter equals it; lora and mtl-lora can be exported.")
+        handle.load(Path(folder) / "arms" / str(i))
+        place = Path(out) / re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")
+        per_task = [*log.tasks] if handle.adapters[0].task_routed and len(log.tasks) > 1 else [None]
+        for t, task in enumerate(per_task):
+            where = place if task is None else place / re.sub(r"[^A-Za-z0-9.]+", "-", task).strip("-")
+            write(task_vector(handle, t), where, backbone.source)
+            written.append(where)
+    return written

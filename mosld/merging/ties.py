@@ -9,7 +9,7 @@ Dense: trimming by entry leaves no low rank. One task, or one linear, is dense a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -29,26 +29,36 @@ def trim(matrix: Tensor, smallest: float) -> Tensor:
     return matrix * (matrix.abs() >= smallest)
 
 
-def _agreeing(vectors: Sequence[TaskVector], keep: float) -> Iterator[tuple[str, Tensor]]:
-    """(linear, [T, d_out, d_in]): the trimmed entries that have the elected sign, the rest 0, one linear after the other."""
-    cuts = [threshold(v, keep) for v in vectors]
+def elect(names: Iterable[str], thinned: Callable[[str], Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """(linear, [T, d_out, d_in]): the entries that have the elected sign, the rest 0, one linear after the other.
 
-    def trimmed(name: str) -> Tensor:
-        return torch.stack([trim(dense(v[name]), cut) for v, cut in zip(vectors, cuts, strict=True)])
-
-    balance = sum(float(trimmed(name).sum(0).sign().sum()) for name in vectors[0])
+    `thinned`: a linear's name to its thinned task vectors [T, d_out, d_in]; it is asked twice, since the majority is taken over all linears.
+    """
+    names = list(names)
+    balance = sum(float(thinned(name).sum(0).sign().sum()) for name in names)
     majority = 1.0 if balance >= 0 else -1.0  # as many of each: +1, the paper does not say
-    for name in vectors[0]:
-        entries = trimmed(name)
+    for name in names:
+        entries = thinned(name)
         sign = entries.sum(0).sign()
         sign[sign == 0] = majority
         yield name, entries * (entries.sign() == sign)
 
 
+def mean(entries: Tensor) -> Tensor:
+    """The mean over tasks of what is not 0, [T, d_out, d_in] to [d_out, d_in]; 0 where all are."""
+    return entries.sum(0) / (entries != 0).sum(0).clamp(min=1)
+
+
+def trimmed(vectors: Sequence[TaskVector], keep: float) -> Callable[[str], Tensor]:
+    """A linear's name to its trimmed task vectors [T, d_out, d_in]."""
+    cuts = [threshold(v, keep) for v in vectors]
+    return lambda name: torch.stack([trim(dense(v[name]), cut) for v, cut in zip(vectors, cuts, strict=True)])
+
+
 def agreeing(vectors: Sequence[TaskVector], keep: float = 0.2) -> list[TaskVector]:
     """The task vectors after trimming and election, dense: what AdaMerging++ starts from."""
     out: list[TaskVector] = [{} for _ in vectors]
-    for name, entries in _agreeing(vectors, keep):
+    for name, entries in elect(vectors[0], trimmed(vectors, keep)):
         for v, own in zip(out, entries, strict=True):
             v[name] = own
     return out
@@ -58,7 +68,6 @@ def merge(vectors: Sequence[TaskVector], keep: float = 0.2, of: str = "mean", la
     """The TIES merge. `of`: 'mean' over the tasks that agree at an entry, or their 'sum'. `lam` None is 1 for the mean, 0.3 for the sum."""
     lam = {"mean": 1.0, "sum": 0.3}[of] if lam is None else lam
     out: TaskVector = {}
-    for name, entries in _agreeing(vectors, keep):
-        total = entries.sum(0)
-        out[name] = lam * (total / (entries != 0).sum(0).clamp(min=1) if of == "mean" else total)
+    for name, entries in elect(vectors[0], trimmed(vectors, keep)):
+        out[name] = lam * (mean(entries) if of == "mean" else entries.sum(0))
     return out

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mosld.adapters import Handle
 from mosld.adapters.lora import LoRA
+from mosld.adapters.mtl_lora import MTLLoRA
 from mosld.config import ConfigError
 
 
@@ -36,15 +37,20 @@ Update = Tensor | Factors
 TaskVector = dict[str, Update]  # by the name of the linear
 
 
-def task_vector(handle: Handle) -> TaskVector:
-    """tau of trained adapters. Raises ConfigError for a method that routes by its input: no matrix equals its update."""
+def task_vector(handle: Handle, task: int | None = None) -> TaskVector:
+    """tau of trained adapters; `task`: whose, for a method that has one update a task.
+
+    Raises ConfigError for a method that routes by its input: no matrix equals its update.
+    """
     out: TaskVector = {}
     for a in handle.adapters:
-        if (a.token_routed and a.site.experts > 1) or (a.task_routed and a.context.tasks > 1):
+        if (a.token_routed and a.site.experts > 1) or (a.task_routed and a.context.tasks > 1 and task is None):
             raise ConfigError(f"merge: {handle.config.label} has no single update to merge; train the adapters of single tasks with lora.")
         if isinstance(a, LoRA):
             up, down = a.products()
             out[a.site.name] = Factors((a.scale * up[0]).detach(), down[0].detach().clone())
+        elif isinstance(a, MTLLoRA):
+            out[a.site.name] = Factors(*(t.detach().clone() for t in a.task_factors(task or 0)))
         else:
             out[a.site.name] = a.delta().detach()
     return out

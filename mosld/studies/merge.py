@@ -2,44 +2,48 @@
 
     python -m mosld merge --tasks world/mood,world/place --methods task-arithmetic,ties,adamerging --out runs/merge
 
-- Adapters of single tasks (method lora unless --method says otherwise) are trained into DIR/runs, or taken from run directories (--from).
+- Adapters of single tasks (method lora unless --method says otherwise) are trained into DIR/runs, or taken from run directories (--from) or
+  from PEFT's folders (--peft TASK=DIR).
 - `base_config`, `configurations`: what is to be trained. By default the runs on the mixture see as many questions as all single-task runs together.
-- `compare`: one row a model, scored. `write`: the table as CSV and Markdown, and the course of every merge as JSON.
+- `compare`: one row a model, scored (`merge_table.py` writes them). `Keeper`: the merged models themselves, in DIR/models, and in DIR/adapters the
+  single-task adapters in PEFT's format.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mosld.config import ConfigError, RunConfig, to_text
+from mosld.config import ConfigError, RunConfig
 from mosld.counting import duration
 from mosld.merging.config import MERGES, SEES, MergeConfig
+from mosld.studies.merge_table import SINGLE, Row, joined, write
 from mosld.studies.statistics import mean
-from mosld.texts import table
 
 if TYPE_CHECKING:
+    from mosld.merging.bench import Bench
     from mosld.merging.methods import Merge
-    from mosld.merging.sources import Run
+    from mosld.merging.sources import Foreign, Run
 
 Progress = Callable[[str, float | None], None]
-DESCRIPTION = "Train adapters on one task each, merge them, and compare with adapters trained on the mixture; print a table and write it."
+DESCRIPTION = "Train adapters on one task each, merge them, and compare with adapters trained on the mixture; print a table, write it and the models."
 QUIET = {"probe_every": 1000, "eval_every": 100000}  # accuracy at the end is all that is looked at
-SHOWN = ("backbone", "layers", "method", "rank", "targets", "steps", "batch", "lr", "seed", "eval_rows")  # above the table
+MODELS = ("best", "all", "none")
 
 
 def add_arguments(parser) -> None:
     """The flags beside those of the schemas."""
     text = "run directories to use, or folders of them: runs on one task as adapters to merge, runs on the whole mixture as rows to compare with"
     parser.add_argument("--from", dest="folders", nargs="+", default=[], metavar="DIR", help=text)
+    parser.add_argument("--peft", nargs="+", default=[], metavar="TASK=DIR", help="LoRA adapters that PEFT saved, each with the task it is for")
+    parser.add_argument("--seeds", default="1", metavar="INT", help="repeat all of it with the seeds --seed, --seed + 1, ... Default: 1.")
+    text = "models to write: the merge that is best on validation rows, all of them, or none. Default: best."
+    parser.add_argument("--models", default="best", metavar="|".join(MODELS), help=text)
     parser.add_argument("--jobs", default="1", metavar="INT", help="processes that train side by side. Default: 1.")
-    parser.add_argument("--out", required=True, metavar="DIR", help="directory of the runs and the table; finished runs in it are not repeated")
+    parser.add_argument("--out", required=True, metavar="DIR", help="directory of runs, models and table; finished runs in it are not repeated")
 
 
 def main(args, values: dict[str, str | None], merging: dict[str, str], progress: Progress) -> int:
@@ -48,36 +52,78 @@ def main(args, values: dict[str, str | None], merging: dict[str, str], progress:
     Returns 0, or 130 where the user stopped it. Raises ConfigError.
     """
     options = MergeConfig(**merging)
-    if not args.jobs.isdigit() or not 1 <= int(args.jobs) <= 1000:
-        raise ConfigError(f"jobs: '{args.jobs}' is not allowed; give a whole number from 1 to 1000.")
+    jobs, seeds = whole("jobs", args.jobs), whole("seeds", args.seeds)
+    if args.models not in MODELS:
+        raise ConfigError(f"models: '{args.models[:40]}' is not allowed; choose one of {', '.join(MODELS)}.")
     found: list[Run] = []
     if args.folders:
         from mosld.merging.sources import find
 
         found = find(args.folders, progress)
-    config = base_config(values, found)
-    used = usable(config, found)
-    missing = configurations(config, options, used)
-    steps = sum(c.steps for c in missing.values())
-    time = duration(config, steps, min(int(args.jobs), 2)) if missing else "no time"
-    progress(f"{len(missing)} runs to train ({steps:,} steps, {time} on two cores), then {len(options.methods)} merges.", None)
+    foreign = read_foreign(args.peft)
+    if seeds > 1 and (found or foreign):
+        raise ConfigError("seeds: adapters that are there already have the seed they were trained with; leave out --seeds, or --from and --peft.")
+    config = base_config(values, found, foreign)
+    used: dict[str, Run | Foreign] = {**usable(config, found), **{_single(f.task): f for f in foreign}}
+    missing = {n: configurations(config.replace(seed=config.seed + n), options, used) for n in range(seeds)}
+    progress(_plan(config, options, missing, jobs), None)
     from mosld.studies.runs import train_all  # brings torch: not before the flags are known to be right
 
-    folder = Path(args.out) / "runs"
+    out, tables, merges = Path(args.out), [], []
     try:
-        used |= _as_runs(train_all(missing, folder, int(args.jobs), progress), folder)
-        rows, merges = compare(config, options, used, progress)
+        for n, runs in missing.items():
+            folder = out / "runs" if seeds == 1 else out / "runs" / f"seed{config.seed + n}"
+            here = {**used, **_as_runs(train_all(runs, folder, jobs, progress), folder)}
+            keeper = Keeper(out, args.models if n == 0 else "none", progress)
+            rows, own = compare(config.replace(seed=config.seed + n), options, here, progress, keeper)
+            tables.append(rows)
+            merges.append(own)
     except KeyboardInterrupt:
         print("\nStopped; the same command goes on with what was trained.", file=sys.stderr)
         return 130
-    print(write(Path(args.out), config, options, rows, merges))
+    print(write(out, config, options, joined(tables), merges))
     return 0
+
+
+def whole(name: str, text: str) -> int:
+    """A whole number of a flag. Raises ConfigError."""
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= 1000:
+        raise ConfigError(f"{name}: '{text[:40]}' is not allowed; give a whole number from 1 to 1000.")
+    return int(text)
+
+
+def _plan(config: RunConfig, options: MergeConfig, missing: dict[int, dict[str, RunConfig]], jobs: int) -> str:
+    """What is about to be done and about how long it takes."""
+    runs = [c for own in missing.values() for c in own.values()]
+    steps = sum(c.steps for c in runs)
+    learning = {"adamerging": options.ada_steps, "concrete": options.concrete_steps, "experts": options.expert_steps}
+    merging = sum(n for name in options.methods for family, n in learning.items() if name.startswith(family))
+    merging += options.ada_steps * ("concrete-adamerging" in options.methods)
+    questions = merging * options.merge_batch * len(config.tasks) * len(missing)
+    alike = max(1, steps // min(jobs, 2) + questions // config.batch)
+    what = f"{len(runs)} runs to train ({steps:,} steps), then {len(options.methods)} ways to merge ({merging:,} steps)"
+    return f"{what}: {duration(config, alike)} on two cores."
 
 
 # what is trained
 
 
-def base_config(values: dict, found: list[Run]) -> RunConfig:
+def read_foreign(texts: list[str]) -> list[Foreign]:
+    """TASK=DIR to adapters. Raises ConfigError."""
+    if not texts:
+        return []
+    from mosld.merging.sources import Foreign
+
+    out = []
+    for text in texts:
+        task, eq, folder = text.partition("=")
+        if not eq or not task or not folder:
+            raise ConfigError(f"peft: '{text[:80]}' is not of the form TASK=DIR, such as world/mood=adapters/mood.")
+        out.append(Foreign(Path(folder), task))
+    return out
+
+
+def base_config(values: dict, found: list[Run], foreign: Sequence[Foreign] = ()) -> RunConfig:
     """What all runs share: the flags given, over the settings of the first single-task run found. Raises ConfigError."""
     from mosld import tasks
 
@@ -87,9 +133,23 @@ def base_config(values: dict, found: list[Run]) -> RunConfig:
     base = {"method": "lora"}
     if singles:
         base = {**singles[0].log.config.model_dump(), "tasks": {run.log.tasks[0]: 1.0 for run in singles}}
+    if foreign:
+        base["tasks"] = {**(base.get("tasks") or {}), **{f.task: 1.0 for f in foreign}}
     config = RunConfig(**{**base, **QUIET, **values, "arms": ""})
     tasks.check([*config.tasks, *config.held_out])
+    if len(config.tasks) < 2:
+        raise ConfigError("tasks: one task alone has nothing to be merged with; give two or more.")
+    _mergeable(config)
     return config
+
+
+def _mergeable(config: RunConfig) -> None:
+    """Refuse, before anything is trained, a method that has no single update a linear. Raises ConfigError."""
+    from mosld.adapters import method_class
+
+    cls, experts = method_class(config.method), max(config.effective().expert_counts)
+    if cls.token_routed and experts > 1:
+        raise ConfigError(f"method: {config.label} weighs its experts anew for every input and has no single update to merge; take lora or mtl-lora.")
 
 
 def usable(config: RunConfig, found: list[Run]) -> dict[str, Run]:
@@ -109,7 +169,7 @@ def usable(config: RunConfig, found: list[Run]) -> dict[str, Run]:
     return out
 
 
-def configurations(config: RunConfig, options: MergeConfig, used: dict[str, Run]) -> dict[str, RunConfig]:
+def configurations(config: RunConfig, options: MergeConfig, used: dict) -> dict[str, RunConfig]:
     """The runs still to be trained, by name: one a task, and one a method on the mixture. Raises ConfigError."""
     steps = options.mixture_steps or config.steps * len(config.tasks)
     runs = {_single(task): config.replace(tasks={task: 1.0}, held_out=()) for task in config.tasks}
@@ -137,97 +197,89 @@ def _as_runs(logs: dict, folder: Path) -> dict[str, Run]:
 # what is compared
 
 
-@dataclass
-class Row:
-    """A line of the table: a model and its test accuracy. None: it has none."""
-
-    label: str
-    accuracy: dict[str, float]
-    trained: int | None = None  # numbers that were learned
-    stored: int | None = None  # numbers kept beside the backbone
-    seconds: float | None = None
-    sees: str = "-"
-
-
-def compare(config: RunConfig, options: MergeConfig, runs: dict[str, Run], progress: Progress) -> tuple[list[Row], list[Merge]]:
+def compare(
+    config: RunConfig, options: MergeConfig, runs: dict[str, Run | Foreign], progress: Progress, keeper: Keeper
+) -> tuple[list[Row], list[Merge]]:
     """A row for guessing, for the bare backbone, for the single-task adapters, for every run on the mixture and for every merge."""
     from mosld.merging.methods import run
-    from mosld.merging.sources import open_bench
+    from mosld.merging.sources import Run, open_bench
+    from mosld.merging.vectors import size
 
     singles = [runs[_single(task)] for task in config.tasks]
-    bench = open_bench(singles, config.held_out, progress)
+    bench = open_bench(singles, config.held_out, progress, config)
     scored = [*bench.tasks, *bench.held_out]
-    adapters = sum(r.log.parameters[0] for r in singles)
+    adapters = sum(size(u) for v in bench.vectors for u in v.values())
+    alone = [r.accuracy[0][t] if isinstance(r, Run) else bench.accuracy(v)[t] for t, r, v in zip(config.tasks, singles, bench.vectors, strict=True)]
     rows = [
-        Row("chance", {t.name: t.chance for t in scored}),
-        Row("commonest answer", {t.name: t.majority for t in scored}),
-        Row("untrained backbone", bench.accuracy({})),
+        Row("chance", [{t.name: t.chance for t in scored}]),
+        Row("commonest answer", [{t.name: t.majority for t in scored}]),
+        Row("untrained backbone", [bench.accuracy({})]),
         Row(
-            f"{config.label}, an adapter a task",
-            {task: r.accuracy[0][task] for task, r in zip(config.tasks, singles, strict=True)},
+            f"{config.label}, {SINGLE}",
+            [dict(zip(config.tasks, alone, strict=True))],
             adapters,
             adapters,
-            sum(r.seconds for r in singles),
+            [sum(r.seconds for r in singles)] if all(isinstance(r, Run) for r in singles) else [],
             SEES["answers"],
         ),
     ]
     for name, r in runs.items():
         if name.startswith("mixture-"):
             count, label = r.log.parameters[0], r.log.config.arm(0).label
-            rows.append(Row(f"{label} on the mixture, {r.log.config.steps} steps", r.accuracy[0], count, count, r.seconds, SEES["answers"]))
+            rows.append(Row(f"{label} on the mixture, {r.log.config.steps} steps", [r.accuracy[0]], count, count, [r.seconds], SEES["answers"]))
     merges = []
     for name in options.methods:
         progress(f"{MERGES[name].label} …", None)
         merge = run(name, bench, options, progress)
         learned = merge.learned + (0 if name == "mtllmf-control" else adapters)
-        rows.append(Row(MERGES[name].label, bench.accuracy(merge.updates), learned, merge.stored, merge.seconds, merge.sees))
-        merge.updates = {}  # scored and counted: not kept for the methods that follow
+        rows.append(Row(MERGES[name].label, [merge.accuracy(bench)], learned, merge.stored, [merge.seconds], merge.sees))
+        keeper.take(bench, merge)
         merges.append(merge)
+    keeper.finish(bench)
     return rows, merges
 
 
-def write(folder: Path, config: RunConfig, options: MergeConfig, rows: list[Row], merges: list[Merge]) -> str:
-    """Write `table.csv`, `table.md` and `merges.json` into `folder`; returns the Markdown."""
-    names = list(config.tasks)
-    heads = ["model", "mean", *names, *(f"{t} (held out)" for t in config.held_out), "trained", "stored", "seconds", "looks at"]
-    numbers, cells = [heads], [heads]
-    for row in rows:
-        accuracy = [row.accuracy.get(t) for t in [*names, *config.held_out]]
-        line = [row.label, mean(accuracy[: len(names)]), *accuracy, row.trained, row.stored]
-        numbers.append([*line, row.seconds, row.sees])
-        cells.append([*map(_cell, line), "-" if row.seconds is None else f"{row.seconds:.1f}", row.sees])
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "table.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(numbers)
-    text = "\n\n".join([_heading(config, options), table(cells), _notes(options, rows)])
-    (folder / "table.md").write_text(text + "\n")
-    course = {m.method: {n: getattr(m, n) for n in ("seconds", "sees", "learned", "coefficients", "densities", "losses", "jam")} for m in merges}
-    record = {"config": config.model_dump(mode="json"), "merging": options.model_dump(mode="json"), "merges": course}
-    (folder / "merges.json").write_text(json.dumps(record, indent=1))
-    return text
+# what is kept
 
 
-def _cell(value) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else value
+class Keeper:
+    """Writes merged models into `folder`/models/<method>: each one, the best on validation rows, or none; and forgets the others.
 
+    A merge becomes a whole model (`AutoModel.from_pretrained` reads it); the adapters as experts, which no matrix equals, an adapter folder.
+    """
 
-def _heading(config: RunConfig, options: MergeConfig) -> str:
-    knobs = ", ".join(f"{n} {to_text(n, getattr(config, n))}" for n in SHOWN)
-    return f"Accuracy on test rows: {len(config.tasks)} adapters merged, beside training on the mixture ({knobs}; lambda {options.lam:g})."
+    def __init__(self, folder: Path, which: str, progress: Progress):
+        self.folder, self.which, self.progress = folder, which, progress
+        self.best: tuple[float, Merge] | None = None
 
+    def take(self, bench: Bench, merge: Merge) -> None:
+        """A merge that was scored; what is not needed any more is let go."""
+        if self.which == "best":
+            found = mean(list(merge.accuracy(bench, "validation").values()))
+            if self.best is None or found > self.best[0]:
+                merge, self.best = (self.best[1] if self.best else None), (found, merge)
+        elif self.which == "all":
+            self.write(bench, merge)
+        if merge is not None:
+            merge.updates, merge.mixture = {}, None  # scored, counted, written: not kept for the methods that follow
 
-def _notes(options: MergeConfig, rows: list[Row]) -> str:
-    """What the columns mean and what was looked at."""
-    text = (
-        "trained: numbers learned, a merge's adapters among them. stored: numbers kept beside the backbone; none, once a merge is added to its "
-        "weights. seconds: of the training, or of the merge alone, which comes on top of the adapters' training. "
-    )
-    if any(row.sees == SEES["test"] for row in rows):
-        text += "AdaMerging and Concrete looked at the TEST questions without answers, as in their papers: their accuracy is on questions they saw. "
-    elif any(row.sees == SEES["held-out"] for row in rows):
-        text += "AdaMerging and Concrete looked at held-out (validation) questions without answers; their papers use the test questions. "
-    if any(row.label.startswith("after R-MTLLMF") for row in rows):
-        text += "R-MTLLMF is built from its abstract; its users do not send embeddings, which holds here by construction: adapters never change them."
-    return text.strip()
+    def finish(self, bench: Bench) -> None:
+        """Write the best merge, and the single-task adapters in PEFT's format into `folder`/adapters/<task>."""
+        from mosld.merging.peft_format import write as write_peft
+        from mosld.merging.vectors import Factors
+
+        if self.which == "none":
+            return
+        if self.best is not None:
+            self.write(bench, self.best[1])
+        for name, vector in zip(bench.names, bench.vectors, strict=True):
+            if all(isinstance(u, Factors) for u in vector.values()):
+                write_peft(vector, self.folder / "adapters" / _single(name).removeprefix("single-"), bench.backbone.source)
+
+    def write(self, bench: Bench, merge: Merge) -> None:
+        place = self.folder / "models" / merge.method.replace("++", "-plus")
+        if merge.mixture is not None:
+            merge.mixture.save(place)
+        else:
+            bench.save(merge.updates, place)
+        self.progress(f"{MERGES[merge.method].label} is written into {place}.", None)

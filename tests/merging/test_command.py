@@ -2,18 +2,22 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
 
 from mosld.cli import main
-from mosld.config import ConfigError
+from mosld.config import ConfigError, knobs
 from mosld.merging import views
-from mosld.merging.config import MERGES, MergeConfig, chosen
+from mosld.merging.config import MERGES, MergeConfig, acting, chosen
 from mosld.merging.methods import run
-from mosld.merging.sources import find, open_bench
+from mosld.merging.sources import Foreign, find, open_bench
+from mosld.merging.vectors import dense
 
 QUICK = ["--layers", "1", "--batch", "4", "--eval-rows", "12", "--rank", "2", "--lr", "0.01", "--experts", "2", "--warmup", "0"]
-SHORT = ["--ada-steps", "2", "--concrete-steps", "2", "--realign-steps", "1", "--merge-batch", "3"]
+SHORT = ["--expert-steps", "1", "--ada-steps", "2", "--concrete-steps", "2", "--realign-steps", "1", "--merge-batch", "3"]
 TASKS = ["world/mood", "world/place"]
 
 
@@ -68,8 +72,65 @@ def test_runs_are_used_again_and_the_same_seed_gives_the_same_merge(merged, tmp_
     for name, row in rows(merged).items():
         assert {k: v for k, v in row.items() if k != "seconds"} == {k: v for k, v in rows(out)[name].items() if k != "seconds"}
     first, second = (json.loads((folder / "merges.json").read_text())["merges"] for folder in (merged, out))
-    for name, course in first.items():
-        assert {k: v for k, v in course.items() if k != "seconds"} == {k: v for k, v in second[name].items() if k != "seconds"}
+    for name, course in first[0].items():
+        assert {k: v for k, v in course.items() if k != "seconds"} == {k: v for k, v in second[0][name].items() if k != "seconds"}
+
+
+def test_the_best_merge_and_peft_adapters_are_written_and_read_back(merged, tmp_path, capsys):
+    adapters = sorted(p.name for p in (merged / "adapters").iterdir())
+    assert adapters == ["world-mood", "world-place"]
+    assert len(list((merged / "models").iterdir())) == 1
+    runs = [r for r in find([merged]) if r.single]
+    bench = open_bench(runs)
+    vectors = [Foreign(merged / "adapters" / name, "").vector(list(bench.model.linears)) for name in adapters]
+    for ours, theirs in zip(bench.vectors, vectors, strict=True):
+        for name in ours:
+            torch.testing.assert_close(dense(ours[name]), dense(theirs[name]))
+    foreign = [f"world/mood={merged / 'adapters' / 'world-mood'}", f"world/place={merged / 'adapters' / 'world-place'}"]
+    out = tmp_path / "peft"
+    args = [*QUICK, *SHORT, "--methods", "ties,tsv,experts", "--beside", "lora", "--mixture-steps", "2", "--models", "all", "--out", str(out)]
+    assert main(["merge", "--peft", *foreign, *args]) == 0
+    table = rows(out)
+    for label in ("TIES", "TSV-M"):
+        assert float(table[label]["mean"]) == float(rows(merged)[label]["mean"])
+    assert sorted(p.name for p in (out / "models").iterdir()) == ["experts", "ties", "tsv"]
+    # The merged model is a whole model: loaded by transformers it holds the backbone's weights plus the update.
+    whole, update = AutoModel.from_pretrained(out / "models" / "ties"), run("ties", bench, MergeConfig()).updates
+    for name, u in update.items():
+        torch.testing.assert_close(whole.get_submodule(name).weight, bench.backbone.model.get_submodule(name).weight + dense(u))
+    assert AutoTokenizer.from_pretrained(out / "models" / "ties")("a dog").input_ids == bench.backbone.tokenizer("a dog").input_ids
+    assert main(["merge", "--peft", foreign[0], "world/place=" + str(tmp_path), *args]) == 2
+    assert "holds no adapter_config.json" in capsys.readouterr().err
+
+
+def test_a_run_is_exported_for_peft(merged, tmp_path, capsys):
+    single = next(r for r in find([merged]) if r.single)
+    assert main(["export", str(single.folder), "--out", str(tmp_path)]) == 0
+    (folder,) = capsys.readouterr().out.split()
+    bench = open_bench([single])
+    for name, update in Foreign(Path(folder), "").vector(list(bench.model.linears)).items():
+        torch.testing.assert_close(dense(update), dense(bench.vectors[0][name]))
+    assert main(["export", str(merged / "runs" / "mixture-mosld"), "--out", str(tmp_path)]) == 2
+    assert "export: MoSLD routes by its input" in capsys.readouterr().err
+
+
+def test_seeds_give_intervals(tmp_path, capsys):
+    out = tmp_path / "seeds"
+    short = ["--methods", "task-arithmetic,dare", "--beside", "lora", "--mixture-steps", "2", "--models", "none"]
+    assert main(["merge", "--tasks", ",".join(TASKS), *QUICK, *short, "--steps", "2", "--seeds", "2", "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "mean ± standard deviation over 2 seeds" in shown and "minus the adapters" in shown and not (out / "models").exists()
+    with (out / "table.csv").open() as file:
+        lines = [r for r in csv.DictReader(file) if r["model"] == "DARE"]
+    assert [r["seed"] for r in lines] == ["0", "1"]
+    row = next(line for line in shown.splitlines() if line.startswith("| DARE"))
+    assert f"{(float(lines[0]['mean']) + float(lines[1]['mean'])) / 2:.3f} ± " in row
+
+
+def test_every_knob_of_merging_acts_in_some_method():
+    acts = {name for method in MERGES for name in acting(method)}
+    assert {k.name for k in knobs(MergeConfig)} - acts == {"methods", "unlabelled", "beside", "mixture_steps"}
+    assert "density" in acting("dare-ties") and "ties_keep" not in acting("dare-ties") and "lam" not in acting("tsv")
 
 
 def test_test_questions_are_labelled_where_the_result_stands(merged, tmp_path, capsys):
@@ -127,12 +188,19 @@ def test_what_a_page_needs_is_plain_data(merged):
         (["--ties-keep", "0"], "ties_keep: '0' is not allowed; give a number"),
         (["--tasks", "world/nothing"], "world/nothing"),
         (["--jobs", "none"], "jobs: 'none' is not allowed"),
+        (["--seeds", "²"], "seeds: '²' is not allowed"),
+        (["--models", "some"], "models: 'some' is not allowed; choose one of best, all, none"),
+        (["--tasks", "world/mood"], "tasks: one task alone has nothing to be merged with"),
+        (["--method", "mosld"], "method: MoSLD weighs its experts anew for every input and has no single update to merge"),
+        (["--weights", "1,-1"], "weights: -1 is not allowed; give numbers from 0 to 100"),
+        (["--peft", "nowhere"], "peft: 'nowhere' is not of the form TASK=DIR"),
     ],
 )
 def test_bad_input_is_one_sentence_and_status_2(args, sentence, tmp_path, capsys):
     assert main(["merge", "--out", str(tmp_path / "out"), *args]) == 2
     captured = capsys.readouterr()
-    assert sentence in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+    told = [line for line in captured.err.splitlines() if " steps" not in line]  # what is about to be done is said first
+    assert len(told) == 1 and sentence in told[0] and captured.out == ""
 
 
 def test_runs_that_do_not_belong_together_are_refused(merged, tmp_path, capsys):

@@ -15,8 +15,8 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 
-from mosld.config import ConfigError, RunConfig, knobs, to_text
-from mosld.merging.config import MERGES, SEES, MergeConfig
+from mosld.config import ConfigError, RunConfig, to_text
+from mosld.merging.config import MERGES, SEES, MergeConfig, acting
 from mosld.tasks import check
 from mosld.ui.session import Session, share_cores
 from mosld.ui.wire import short
@@ -167,7 +167,7 @@ class Merging:
         if method not in MERGES:
             raise ConfigError(f"methods: {method!r:.60} is not a way to merge; choose among {', '.join(MERGES)}.")
         limits, whole = self.session.limits, self.bench.backbone.max_tokens * config.merge_batch * len(self.names)
-        for name in _acting(method):
+        for name in acting(method):
             if name.endswith("_steps"):
                 steps = getattr(config, name)
                 if steps > limits.steps:
@@ -185,7 +185,7 @@ class Merging:
         bench = self.bench
         merge = run(method, bench, config, say)
         say("Scoring on test questions …", None)
-        row = _row(MERGES[method].label, bench.accuracy(merge.updates), merge.sees, merge.seconds)
+        row = _row(MERGES[method].label, merge.accuracy(bench), merge.sees, merge.seconds)
         row |= {"method": method, "note": _changed(method, config), "course": _course(merge, bench)}
         kept = [r for r in self.results if (r["method"], r["note"], r["sees"]) != (method, row["note"], row["sees"])]
         self.results, self.version = [*kept[1 - MOST_RESULTS :], row], self.version + 1
@@ -220,20 +220,10 @@ def _row(label: str, accuracy: dict[str, float], sees: str, seconds: float | Non
     return {"label": label, "note": "", "accuracy": values, "mean": sum(values) / len(values), "sees": sees, "seconds": seconds, "method": ""}
 
 
-def _acting(method: str) -> list[str]:
-    """The knobs that a method reads."""
-    groups = {"TIES"} if method == "ties" or method.endswith("++") else set()
-    groups |= {"AdaMerging"} if "adamerging" in method else set()
-    groups |= {"Concrete"} if method.startswith("concrete") else set()
-    groups |= {"R-MTLLMF"} if method.startswith("mtllmf") else set()
-    own = [k.name for k in knobs(MergeConfig) if k.group in groups]
-    return own + ["lam"] * (method != "ties") + ["merge_batch"] * (MERGES[method].sees != "nothing")
-
-
 def _changed(method: str, config: MergeConfig) -> str:
     """The method's settings that are not the schema's, such as 'ada_steps 50'."""
     default = MergeConfig()
-    return ", ".join(f"{n} {to_text(n, getattr(config, n))}" for n in _acting(method) if getattr(config, n) != getattr(default, n))
+    return ", ".join(f"{n} {to_text(n, getattr(config, n))}" for n in acting(method) if getattr(config, n) != getattr(default, n))
 
 
 def _course(merge, bench) -> dict:
