@@ -1,9 +1,9 @@
 """Nano beside its teacher: accuracy before and after training on every task, and the time of a training step. README's backbone table.
 
-    python benchmarks/backbones.py zero-shot   accuracy of the untouched backbones on test rows
-    python benchmarks/backbones.py lora        accuracy on test rows after single-task LoRA, 200 steps
-    python benchmarks/backbones.py speed       a training step with LoRA on all q and v, the backbones in turn
-    python benchmarks/backbones.py table       what the first two have found, against chance
+    python -m benchmarks backbones zero-shot   accuracy of the untouched backbones on test rows
+    python -m benchmarks backbones lora        accuracy on test rows after single-task LoRA, 200 steps
+    python -m benchmarks backbones speed       a training step with LoRA on all q and v, the backbones in turn
+    python -m benchmarks backbones table       what the first two have found, against chance
 
 Results are kept in --out (default runs/backbones.jsonl), one line each; what is there already is not measured again. So that MiniLM is
 trained on thirty tasks in an hour and not in ten, texts of like length are read together and in bfloat16, for all backbones alike.
@@ -121,14 +121,14 @@ def table(found: dict[tuple, dict]) -> None:
                 print(f"| margin, {suite or 'all'} | | {' | '.join(f'{m:.3f} ({m / margin[1]:.0%})' for m in margin)} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks backbones", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("zero-shot", "lora", "speed", "table"))
     parser.add_argument("--out", type=Path, default=Path("runs/backbones.jsonl"))
     parser.add_argument("--only", nargs="*", default=list(BACKBONES), help="names of backbones")
     parser.add_argument("--tasks", default="", help="beginning of the tasks' names, such as real/")
     parser.add_argument("--lr", type=float, default=RunConfig().lr, help="learning rate of lora")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.what == "speed":
         return speed()
     lines = given.out.read_text().splitlines() if given.out.is_file() else []
@@ -145,7 +145,3 @@ def main() -> None:
                 print(line, flush=True)
                 with open(given.out, "a") as file:
                     file.write(line + "\n")
-
-
-if __name__ == "__main__":
-    main()

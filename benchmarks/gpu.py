@@ -1,0 +1,65 @@
+"""On a CUDA device: layers of LLaMA-7B's shape in bfloat16, one linear, peak memory, and small runs side by side."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks import rivals, steps
+from benchmarks.linear import candidates as one_linear
+from benchmarks.timing import FROZEN, Row, rows, take_turns
+
+BF16, FLOAT32 = "peft LoRA r 8, bfloat16", "peft LoRA r 8, its default: float32"
+WIDTH, FEED, HEADS, EXPERTS = 4096, 11008, 32, 8
+PLACE = {"device": "cuda", "dtype": torch.bfloat16}
+
+
+def measure(seconds: float) -> list[Row]:
+    if not torch.cuda.is_available():
+        print("gpu: this machine has no CUDA device; nothing is measured.", flush=True)
+        return []
+    torch.manual_seed(0)
+    out = []
+    for balance in (0.0, 0.01):
+        words = "with balance loss" if balance else "without balance loss"
+        times = take_turns(linear(4096, 4096, balance), seconds / 2, settle=torch.cuda.synchronize)
+        out += rows(f"linear, d 4096, 4,096 tokens, {words}", times, lora=BF16)
+    for targets, layers, texts, length in (("q,v", 4, 2, 2048), (",".join(steps.LINEARS), 8, 4, 2048)):
+        work = f"step, {layers} layers of LLaMA-7B's shape, {targets.replace(',', ' ')}, {texts * length:,} tokens"
+        found = large(targets, layers, texts, length)
+        timed = rows(work, take_turns(found, seconds, 8, torch.cuda.synchronize), lora=BF16)
+        out += timed + [Row(f"peak memory: {work}", name, f"{n / 2**30:.2f} GiB") for name, n in peaks(found).items()]
+        del found
+        torch.cuda.empty_cache()
+    return out
+
+
+def linear(d: int, tokens: int, balance: float) -> dict:
+    """One linear: frozen, peft with both settings of autocast_adapter_dtype, MoSLD."""
+    return one_linear(d, tokens, lora={BF16: False, FLOAT32: True}, loops=False, balance=balance, **PLACE)
+
+
+def large(targets: str, layers: int, texts: int, length: int) -> dict[str, steps.Step]:
+    """Steps of replicas of one model: frozen, peft with both settings of autocast_adapter_dtype, MoSLD, one expert."""
+    model, loss = steps.llama(WIDTH, layers, texts, length, FEED, HEADS, **PLACE)
+    ends = [steps.LINEARS[t] for t in targets.split(",")]
+    lora = {BF16: lambda m: rivals.peft_lora(m, ends, cast=False), FLOAT32: lambda m: rivals.peft_lora(m, ends, cast=True)}
+    return steps.candidates(model, loss, targets, ends, [EXPERTS], loops=False, lora=lora, equal=False)
+
+
+def peaks(found: dict[str, steps.Step]) -> dict[str, int]:
+    """Bytes at the highest point of a step: weights, what trains with its optimiser's state, activations and gradients."""
+    frozen = sum(p.numel() * p.element_size() for p in found[FROZEN].model.parameters())
+    out = {}
+    for name, step in found.items():
+        for other in found.values():
+            other.forget()
+        own = step.held()
+        step()
+        torch.cuda.synchronize()
+        step.forget()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        out[name] = frozen + own + torch.cuda.max_memory_allocated() - before
+    return out
