@@ -143,10 +143,9 @@ def _train(args) -> int:
             print(f"Note: {sentence}", file=sys.stderr)
         from mosld import tasks
 
-        tasks.check([*config.tasks, *config.held_out])
-        show_progress(
-            f"{config.steps} steps, {len(config.arms)} arms side by side, tasks {', '.join(config.tasks)}: {duration(config)} on two cores."
-        )
+        config = tasks.settled(config)
+        what = f"{config.steps} steps, {len(config.arms)} arms side by side, tasks {', '.join(config.tasks)}"
+        show_progress(f"{what}: {duration(config)} on two cores.")
         from mosld.training import Trainer
 
         trainer = Trainer(config, out=args.out, progress=show_progress)
@@ -188,10 +187,11 @@ def follow(trainer) -> int:
 
 def summary(log) -> str:
     """What the run came to, as text: `mosld.studies.summary` with its table in Markdown."""
+    from mosld.studies.summary import advice
     from mosld.studies.summary import summary as last_scores
 
     sentence, rows = last_scores(log)
-    return f"{sentence}\n\n{table(rows)}" if rows else sentence
+    return "\n\n".join(filter(None, [sentence, table(rows) if rows else "", advice(log)]))
 
 
 def _compare_parser(commands) -> None:

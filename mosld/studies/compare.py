@@ -98,11 +98,10 @@ def configurations(methods: list[tuple[str, dict[str, str]]], values: dict, seed
         if name in values:
             raise ConfigError(f"{name}: a comparison has one arm a run; name what differs in --methods, as in lora:rank=32.")
     base = {**QUIET, **values}
-    first = RunConfig(**{**base, "arms": ""})
-    base.setdefault("eval_every", first.steps)
     from mosld import tasks
 
-    tasks.check([*first.tasks, *first.held_out])
+    first = tasks.settled(RunConfig(**{**base, "arms": ""}))
+    base |= {"eval_every": base.get("eval_every", first.steps), "tasks": first.tasks, "held_out": first.held_out}
     return {(label, n): RunConfig(**{**base, **settings, "seed": first.seed + n, "arms": ""}) for n in range(seeds) for label, settings in methods}
 
 

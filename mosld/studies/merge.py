@@ -135,8 +135,7 @@ def base_config(values: dict, found: list[Run], foreign: Sequence[Foreign] = ())
         base = {**singles[0].log.config.model_dump(), "tasks": {run.log.tasks[0]: 1.0 for run in singles}}
     if foreign:
         base["tasks"] = {**(base.get("tasks") or {}), **{f.task: 1.0 for f in foreign}}
-    config = RunConfig(**{**base, **QUIET, **values, "arms": ""})
-    tasks.check([*config.tasks, *config.held_out])
+    config = tasks.settled(RunConfig(**{**base, **QUIET, **values, "arms": ""}))
     if len(config.tasks) < 2:
         raise ConfigError("tasks: one task alone has nothing to be merged with; give two or more.")
     _mergeable(config)

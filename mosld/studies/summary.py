@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
+
+from mosld.tasks.files import is_path
 from mosld.training.runlog import RunLog
 
 
@@ -22,8 +26,33 @@ def summary(log: RunLog) -> tuple[str, list[list[str]]]:
         columns = [log.chance, log.majority, untrained, *(a.accuracy for a in last.arms)]
         return [label, *(f"{sum(c[n] for n in names) / len(names):.3f}" for c in columns)]
 
-    rows += [row(name, [name]) for name in log.tasks]
+    rows += [row(short(name), [name]) for name in log.tasks]
     if len(log.tasks) > 1:
         rows.append(row("mean of the mixture", log.tasks))
-    rows += [row(f"{name} (held out)", [name]) for name in log.held_out]
+    rows += [row(f"{short(name)} (held out)", [name]) for name in log.held_out]
     return f"Accuracy at step {last.step} on {part} rows", rows
+
+
+def short(task: str) -> str:
+    """A task as it is written in a table: of an own file its name alone."""
+    return os.path.basename(task) if is_path(task) else task
+
+
+def advice(log: RunLog) -> str:
+    """One sentence on the tasks of the mixture that every arm answers worse than the untrained backbone, and what helps; empty where there is none.
+
+    A fall counts where it is more than two standard errors of the two shares, so that chance is not taken for one.
+    """
+    scored = [f for f in log.frames if f.arms[0].accuracy]
+    if not scored or scored[-1].step == 0:
+        return ""
+    untrained, last = log.untrained or scored[0].arms[0].accuracy, scored[-1].arms
+    fallen = []
+    for task in log.tasks:
+        before, best = untrained[task], max(a.accuracy[task] for a in last)
+        error = math.sqrt((before * (1 - before) + best * (1 - best)) / log.config.eval_rows)
+        if before - best > 2 * error:
+            fallen.append(f"{short(task)} from {before:.2f} to {best:.2f}")
+    if not fallen:
+        return ""
+    return f"Fell below the untrained backbone: {'; '.join(fallen)}. A smaller learning rate helps most (try --lr {log.config.lr / 3:.1g})."

@@ -1,7 +1,7 @@
 """Tasks: questions with options, in three suites under one catalogue.
 
 - `catalogue()`: what is known of every task; nothing is loaded, no network is used. `example(name)`: one question of it.
-- `check(names)`: refuses names that cannot be loaded, before anything is.
+- `check(names)`: refuses names that cannot be loaded, before anything is. `settled(config)`: that, and own files by their whole path.
 - `load(name, seed)`: a task with its split.
 
 Suites: `world.py` (sentences of our own grammar, `grammar.py`), `real.py` (public data sets), `own.py` (a user's file).
@@ -11,12 +11,13 @@ Suites: `world.py` (sentences of our own grammar, `grammar.py`), `real.py` (publ
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 
-from mosld.config import ConfigError
+from mosld.config import ConfigError, RunConfig
 from mosld.tasks.base import Example, Task, TaskInfo
 
-__all__ = ["Example", "Task", "TaskInfo", "catalogue", "check", "example", "load"]
+__all__ = ["Example", "Task", "TaskInfo", "catalogue", "check", "example", "load", "settled"]
 
 
 def catalogue() -> list[TaskInfo]:
@@ -56,6 +57,18 @@ def check(names: Iterable[str], files: bool = True) -> None:
         if not files:
             raise ConfigError(f"tasks: '{name[-80:]}' is a file, which cannot be named here; choose a task of the catalogue or upload the file.")
         own.check(name)
+
+
+def settled(config: RunConfig) -> RunConfig:
+    """The configuration with own files named by their whole path, so that the run finds them again from any folder.
+
+    Raises ConfigError for a task that is not known or a file that is not there.
+    """
+    from mosld.tasks import own
+
+    check([*config.tasks, *config.held_out])
+    whole = lambda name: os.path.abspath(name) if own.is_path(name) else name  # noqa: E731
+    return config.replace(tasks={whole(n): w for n, w in config.tasks.items()}, held_out=tuple(map(whole, config.held_out)))
 
 
 def load(name: str, seed: int = 0, progress: Callable[[str, float | None], None] | None = None, instruction: str = "") -> Task:
