@@ -1,6 +1,7 @@
 """Figures: matplotlib pictures of runs, tables and tensors, in one style, for notebooks and export. Nothing here knows gradio.
 
 - `runs`: `losses`, `accuracy`, `gates`, `router`, `norms`, `imbalance`, `overview` of a RunLog, or of several with other seeds; `tables`.
+- `machine`: one adapted linear as what it is, with a run's numbers at a step.
 - `plain`: `heat`, `bars`, `dots`, `curves`, `scatter` of matrices, dictionaries and tables from anywhere.
 - `files`: `pictures`, all of a run's pictures as PNG or SVG files.
 - `live`: `watch` a run in one picture that is updated in place; `progress`, a line that is.
@@ -9,6 +10,7 @@
 
 from mosld.figures.files import pictures
 from mosld.figures.live import progress, watch
+from mosld.figures.machine import machine
 from mosld.figures.plain import bars, curves, dots, heat, scatter
 from mosld.figures.runs import accuracy, gates, imbalance, losses, norms, overview, router, tables
 from mosld.figures.style import Picture
@@ -23,6 +25,7 @@ __all__ = [
     "heat",
     "imbalance",
     "losses",
+    "machine",
     "norms",
     "overview",
     "pictures",

@@ -1,10 +1,11 @@
-"""The pictures of a run as files: loss, accuracy, gates, router, norms, imbalance."""
+"""The pictures of a run as files: loss, accuracy, gates, norms, the machine, router, imbalance."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
+from mosld.figures.machine import machine
 from mosld.figures.runs import accuracy, gates, imbalance, losses, norms, router
 from mosld.figures.style import Picture
 from mosld.training.runlog import RunLog
@@ -25,5 +26,6 @@ def pictures(log: RunLog, kind: str = "png") -> dict[str, bytes]:
             if sum(info.experts for info in infos) * len(log.tasks) <= MOST_CELLS:
                 drawn[f"gates-{arm}"] = gates(log, i)
             drawn[f"norms-{arm}"] = norms(log, i)
+            drawn[f"machine-{arm}"] = machine(log, arm=i)
         drawn |= {"router": router(log), "imbalance": imbalance(log)}
     return {f"{name}.{kind}": KINDS[kind](picture) for name, picture in drawn.items()}
