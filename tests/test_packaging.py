@@ -28,7 +28,7 @@ def test_the_requirements_of_the_lab_are_those_of_the_package_with_its_extras():
 def test_the_adapters_bring_in_none_of_the_lab():
     extras = PROJECT["optional-dependencies"]
     names = {r.split(">")[0].split("=")[0] for extra in extras.values() for r in extra}
-    names -= {"tokenizers", "accelerate", "pandas"}  # which transformers takes in where it finds them
+    names -= {"tokenizers", "accelerate", "pandas", "scipy", "tqdm"}  # which transformers takes in where it finds them
     done = subprocess.run([sys.executable, "-c", USE], capture_output=True, text=True, cwd=ROOT)
     count, *loaded = done.stdout.split()
     assert int(count) == 2 * 8 + 4 * 8 * 2 + 4 * 8, done.stderr

@@ -98,19 +98,35 @@ def load(folder: Path = FOLDER) -> dict[str, dict]:
 
 
 def add(folder: Path, name: str, records: Iterable[dict]) -> None:
-    """Write records as one file, whole or not at all."""
-    text = "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records)
-    if text:
-        fetch.write(Path(folder) / f"{name}.jsonl", text)
+    """Write records as one file, whole or not at all; their environments go into environments.json."""
+    records, environments = list(records), _environments(folder)
+    before = len(environments)
+    for i, r in enumerate(records):
+        if isinstance(r["env"], dict):
+            text = json.dumps(r["env"], sort_keys=True)
+            short = hashlib.sha256(text.encode()).hexdigest()[:8]
+            environments[short], records[i] = r["env"], {**r, "env": short}
+    if len(environments) > before:
+        fetch.write(Path(folder) / "environments.json", json.dumps(environments, indent=1, sort_keys=True) + "\n")
+    if records:
+        fetch.write(Path(folder) / f"{name}.jsonl", "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records))
+
+
+def _environments(folder: Path) -> dict[str, dict]:
+    path = Path(folder) / "environments.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def collect(sources: Iterable[Path], folder: Path = FOLDER) -> int:
     """Put the runs of several folders into one file a setting in `folder`, in the order of their keys; returns how many there are."""
     runs: dict[str, dict] = {}
+    environments: dict[str, dict] = {}
     for source in (*sources, folder):
+        environments |= _environments(source)
         for key, record in load(source).items():
             if key not in runs or record["began"] < runs[key]["began"]:
                 runs[key] = record
+    fetch.write(Path(folder) / "environments.json", json.dumps(environments, indent=1, sort_keys=True) + "\n")
     for name in sorted({r["setting"] for r in runs.values()}):
         add(folder, name, sorted((r for r in runs.values() if r["setting"] == name), key=lambda r: r["key"]))
     return len(runs)
@@ -120,13 +136,14 @@ def measure(record: dict, name: str) -> float | None:
     """One number of a run, None where it was not measured. Accuracies are in points; a run that diverged counts as 0 right."""
     if name == "accuracy":
         return _mean(record, "test", 0, 100)
-    if name in ("likelihood", "validation"):
-        return _mean(record, "test" if name == "likelihood" else "validation", 1, 1)
+    if name == "likelihood":
+        return _mean(record, "test", 1, 1)
+    if name == "validation":
+        return record["validation"][1]
     if name == "outside":
         return _mean(record, "held_out", 0, 100)
     if name == "gap":
-        parts = _mean(record, "train", 0, 100), _mean(record, "test", 0, 100)
-        return None if None in parts else parts[0] - parts[1]
+        return None if "train" not in record else 100 * record["train"][0] - _mean(record, "test", 0, 100)
     if name.startswith("lost "):
         values = record.get("disturbed")
         return None if not values else 100 * (values["none"] - values[name.removeprefix("lost ")])

@@ -28,6 +28,7 @@ from mosld.studies.claims.results import TUNING, add, load, measure, plan_hash
 
 CORE = ("C4", "C11", "C2", "C3", "C9")  # run to the end, tuned too, before the others begin
 PROBES = 20  # of imbalance in a run
+DRAWN = ("MoSL", "MoSLD")  # whose imbalance is kept probe by probe
 THOROUGH = ("MoSLD", *(a for a in ARMS if a.startswith("router ")))  # whose gates are also disturbed, and asked what they know
 WIDENED = 2  # times that the grid of an arm may grow by two rates where the best is at its edge
 
@@ -210,7 +211,8 @@ def train(group: Sequence[Wish], setting: str, device: str = "cpu", deadline: fl
             scored[part] = [_by_task(*values) for values in zip(names, right, likely, strict=True)]
     more: dict[str, list] = {}
     if test:
-        more["untrained"] = _untrained(feed, stack)
+        if group[0].arm == "MoSLD":  # the same for every arm
+            more["untrained"] = _untrained(feed, stack)
         if group[0].arm in THOROUGH and stack.linears[0].experts > 1:
             parts, _ = feed.parts("some")
             shares = {
@@ -222,18 +224,34 @@ def train(group: Sequence[Wish], setting: str, device: str = "cpu", deadline: fl
     losses = torch.stack(stack.losses).cpu()  # [steps, S]
     imbalance = [(step, values.cpu()) for step, values in stack.imbalance]
     seconds = (time.perf_counter() - clock) / len(runs)
-    env, plan = environment(device), plan_hash()
+    env = {**environment(device), "backbone": backbone.source}
     out = []
     for s, (wish, job) in enumerate(zip(group, runs, strict=True)):
         record = {"key": job.key, "setting": setting, "arm": wish.arm, "seed": job.config.seed, "lr": job.config.lr, "settings": job.settings}
-        record |= {"config_steps": steps, "parameters": stack.parameters, "data": feed.digest(s), "backbone": backbone.source}
-        record |= {part: values[s] for part, values in scored.items()} | {name: values[s] for name, values in more.items()}
+        record |= {"config_steps": steps, "parameters": stack.parameters, "data": feed.digest(s)}
+        record |= {part: values[s] if part in ("test", "held_out") else _mean(values[s]) for part, values in scored.items()}
+        record |= {name: values[s] for name, values in more.items()}
         record["loss"] = _number(losses[-max(1, steps // 10) :, s].mean())
         record["diverged"] = not bool(losses[:, s].isfinite().all())
         if test:
-            record["imbalance"] = [[step, *(_number(v, 3) for v in values[s])] for step, values in imbalance]
-        out.append(record | {"began": began, "seconds": round(seconds, 2), "stacked": len(runs), "plan": plan, "env": env})
+            record["imbalance"] = _imbalance([(step, values[s]) for step, values in imbalance], steps, wish.arm in DRAWN)
+        out.append(record | {"began": began, "seconds": round(seconds, 2), "stacked": len(runs), "plan": plan_hash(), "env": env})
     return out
+
+
+def _imbalance(probes: Sequence[tuple], steps: int, whole: bool) -> list[list]:
+    """[[step, four definitions]]: every probe, or where it is not `whole` one row, the mean over the last half."""
+    import torch
+
+    if whole:
+        return [[step, *(_number(v, 3) for v in values)] for step, values in probes]
+    last = torch.stack([values for step, values in probes if step > steps / 2] or [torch.full((4,), torch.nan)])
+    return [[steps, *(_number(v, 4) for v in last.nanmean(0))]]
+
+
+def _mean(values: dict[str, list[float]]) -> list[float]:
+    """Over the tasks, of both numbers."""
+    return [round(sum(v[i] for v in values.values()) / len(values), 5) for i in (0, 1)]
 
 
 def _number(value, digits: int = 5) -> float | None:
@@ -246,7 +264,7 @@ def _by_task(names: Sequence[str], right: Sequence[bool], likely: Sequence[float
     rows: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         rows.setdefault(name, []).append(i)
-    return {n: [round(sum(right[i] for i in own) / len(own), 5), round(sum(likely[i] for i in own) / len(own), 5)] for n, own in rows.items()}
+    return {n: [round(sum(of[i] for i in own) / len(own), 4) for of in (right, likely)] for n, own in rows.items()}
 
 
 def _untrained(feed, stack) -> list[dict[str, float]]:
