@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -85,11 +86,15 @@ class AdapterConfig(Strict):
     )
     targets: Annotated[tuple[str, ...], BeforeValidator(read_names)] = setting(
         ("q", "v"),
-        "Linears that get adapters: q, k, v, o, up, down, gate, or the end of a module's name.",
+        "Linears that get adapters: q, k, v, o, up, down, gate, the end of a module's name, all-linear, or re: and a regular expression "
+        "that fits a whole name (to the end of the text).",
         "adapter",
         "tg",
         min_length=1,
         allowed="at least one name, such as q,v",
+    )
+    exclude: Annotated[tuple[str, ...], BeforeValidator(read_names)] = setting(
+        (), "Linears that get none although the targets name them, written as the targets are.", "adapter", "xt"
     )
     options: Annotated[dict[str, float | str], BeforeValidator(read_options)] = setting(
         {}, "Settings that only this method has, as name=value.", "adapter", "o"
@@ -108,6 +113,9 @@ class AdapterConfig(Strict):
         if top_k > min(used):
             raise ConfigError(f"top_k: {top_k} is above the number of experts, {min(used)}; choose at most {min(used)}, or 0 for dense routing.")
         self.__dict__["options"] = _check_options(self.method, self.options)
+        for field in ("targets", "exclude"):
+            for name in getattr(self, field):
+                _check_regex(field, name)
         return self
 
     @property
@@ -140,6 +148,15 @@ class AdapterConfig(Strict):
     def adapter(self) -> AdapterConfig:
         """The part that `attach` takes."""
         return AdapterConfig(**{name: getattr(self, name) for name in AdapterConfig.model_fields})
+
+
+def _check_regex(field: str, name: str) -> None:
+    """Raises ConfigError for a name that begins with re: and is no regular expression."""
+    if name.startswith("re:"):
+        try:
+            re.compile(name[3:])
+        except re.error as error:
+            raise ConfigError(f"{field}: '{name[:60]}' is no regular expression ({error}); write re: and one that fits whole names.") from None
 
 
 def _check_options(method: str, given: dict[str, Any]) -> dict[str, float | str]:
@@ -326,7 +343,7 @@ def knobs(model: type[BaseModel] = RunConfig) -> list[Knob]:
         choices = extra.get("choices")
         if typing.get_origin(kind) is Literal:
             choices = typing.get_args(kind)
-        special = {"tasks": "tasks", "held_out": "names", "targets": "names", "options": "options", "arms": "arms"}
+        special = {"tasks": "tasks", "held_out": "names", "targets": "names", "exclude": "names", "options": "options", "arms": "arms"}
         low = high = None
         for bound in info.metadata:
             low = getattr(bound, "ge", getattr(bound, "gt", low))

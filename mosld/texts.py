@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from typing import Any
 
 
@@ -27,8 +28,10 @@ def read_experts(value: Any) -> Any:
 
 
 def read_names(value: Any) -> Any:
+    """Names with commas or plus signs between them; `re:` begins a regular expression, which goes on to the end of the text."""
     if isinstance(value, str):
-        return tuple(p.strip() for p in value.replace("+", ",").split(",") if p.strip())
+        plain, regex = (m.group(1), m.group(2)) if (m := re.fullmatch(r"(.*?)(?:^|[,+])\s*(re:.*)", value, re.S)) else (value, "")
+        return tuple(p.strip() for p in plain.replace("+", ",").split(",") if p.strip()) + ((regex.strip(),) if regex else ())
     return value
 
 

@@ -4,6 +4,7 @@ handle = attach(model, AdapterConfig(method="mosld", rank=8, experts="4", target
 """
 
 from mosld.adapters.attach import attach, method_class
-from mosld.adapters.handle import Handle, saved_config
+from mosld.adapters.files import saved_config
+from mosld.adapters.handle import Handle
 
 __all__ = ["Handle", "attach", "method_class", "saved_config"]

@@ -1,4 +1,4 @@
-"""Adapter: one frozen linear with a gated mixture of low-rank experts, the base class of every method.
+"""Adapter: a gated mixture of low-rank experts for one frozen linear, the base class of every method.
 
 Shapes: M texts, L tokens a text, N = M L tokens, E experts, r rank.
     A and B follow `side`. With A on the input side: A [r, d_in] shared or [E, r, d_in], B [d_out, r] shared or [d_out, E, r].
@@ -6,7 +6,12 @@ Shapes: M texts, L tokens a text, N = M L tokens, E experts, r rank.
 
 - `Context`: what a forward pass knows besides its input: padding mask, task and sentence embedding of each text, and the values
   that may change during a run (dropout rate, balance coefficient).
-- `Site`: where an adapter sits. `Adapter`: parameters, forward pass, weight dropout, balance loss, routing record.
+- `Call`: one call of one adapter: the linear under it, the shape of the input, which of its tokens are real.
+- `Adapter`: the trainable tensors, the equation, weight dropout, balance loss, routing record. It holds no frozen weight: the linear is handed
+  in at every call, by the handle's layer (`mosld.adapters.layer`) or by PEFT's, so that a base that was moved, cast or loaded anew is what counts.
+
+Precision: the trainable tensors are float32 whatever the base is (float64 on a float64 base), and stay so when the model is cast. They are
+multiplied in the base's precision, or autocast's; router, softmax and extra losses are computed in float32.
 
 A method is a subclass: it sets how A starts, and overrides `build`, `gate` or `forward_tokens` where its equation differs.
 """
@@ -20,56 +25,90 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from mosld.adapters.kernel import mix, mixture, routed_gate
+from mosld.adapters.plan import Rows, Site, sizes
 from mosld.config import AdapterConfig, ConfigError
 
 
 @dataclass
 class Context:
-    """Shared by all adapters of one handle."""
+    """Shared by all adapters of one name."""
 
     dropout: float
     balance: float
-    generator: torch.Generator
+    generator: torch.Generator  # of the initial values
+    stream: torch.Generator | None = None  # of the draws of forward passes; None: torch's own generator of the device, see `draws`
     tasks: int = 1  # T, for methods that keep something per task
     instance_dim: int = 0  # size of a sentence embedding, for methods routed by it
     mask: Tensor | None = None  # [M, L], 1 at real tokens
+    source: Tensor | None = None  # [M, L', d], what a cross-attention under way reads its keys and values from
+    source_mask: Tensor | None = None  # [M, L'], 1 at its real tokens
     task: Tensor | None = None  # [M]
     instance: Tensor | None = None  # [M, instance_dim]
     step: int | None = None  # optimiser step under way, from 1; None outside a run
+    time_first: bool = False  # inputs are [L, M, d_in] (XLNet)
     probing: bool = False
-    block: dict = field(default_factory=dict)  # what the linears of one layer hand to one another in a forward pass, by layer
-    owners: dict[int, Adapter] = field(default_factory=dict)  # by layer: the adapter that holds the router of a whole block
+    depth: int = 0  # modules under way that can begin a pass (`mosld.adapters.passes`)
+    grad: bool = True  # whether the pass under way was begun with gradients
+    block: dict = field(default_factory=dict)  # what the linears of one block hand to one another in a forward pass, by block
+    owners: dict[int, Adapter] = field(default_factory=dict)  # by block: the adapter that holds the router of a whole block
     centroids: dict[int, Tensor] = field(default_factory=dict)  # by their number k: [k, instance_dim], set by `Handle.fit`
+
+    def __getstate__(self) -> dict:
+        """A copy is taken between passes: what belongs to one pass stays behind (tensors of a graph cannot be copied)."""
+        return {**self.__dict__, "mask": None, "source": None, "source_mask": None, "depth": 0, "block": {}}
+
+    def draws(self) -> torch.Generator | None:
+        """What a forward pass draws with. Torch's own generator (None) is the rule: gradient checkpointing puts its state back before it computes
+        a segment again, a trainer saves it with a checkpoint, the compiler traces it. Runs of several arms have a `stream` each."""
+        if self.stream is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            raise ConfigError("generator: a handle's own generator would draw another mask in gradient checkpointing; set handle.generator = None.")
+        return self.stream
+
+    def known(self) -> tuple:
+        """All that is known of the texts of the pass under way, for `know`."""
+        return self.mask, self.source_mask, self.task, self.instance, self.step
+
+    def know(self, known: tuple) -> None:
+        self.mask, self.source_mask, self.task, self.instance, self.step = known
 
     def token_mask(self, shape: torch.Size) -> Tensor | None:
         """The padding mask of N flattened tokens, where the input has the batch's shape, else None (all tokens count)."""
-        if self.mask is None or len(shape) != 3 or shape[:2] != self.mask.shape:
+        if self.mask is None:
             return None
-        return self.mask.reshape(-1)
+        if self.time_first and len(shape) == 3:
+            return self.mask.t().reshape(-1) if shape[:2] == self.mask.t().shape else None
+        if (len(shape) == 3 and shape[:2] == self.mask.shape) or (len(shape) == 2 and shape[0] == self.mask.numel()):
+            return self.mask.reshape(-1)
+        return None
+
+    def mask_of(self, x: Tensor) -> Tensor | None:
+        """The padding mask [N] of an input: of the texts themselves, or in cross-attention of the texts that are read."""
+        if self.source is x:
+            fits = self.source_mask is not None and self.source_mask.shape == x.shape[:2]
+            return self.source_mask.reshape(-1) if fits else None
+        return self.token_mask(x.shape)
 
     def tasks_of(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """Task of each of the M texts of an input [M, L, d_in], [M]; 0 where no tasks are given. Raises ConfigError for a wrong number."""
+        """Task of each of the M texts of an input [M, L, d_in], [M]; 0 where no tasks are given. Raises ConfigError for a wrong number.
+
+        Without gradients a multiple of the texts is a search with beams: it stands each text's beams side by side, so each id is repeated.
+        """
+        texts = shape[0]
         if self.task is None:
-            return torch.zeros(shape[0], dtype=torch.long, device=device)
-        if shape[0] != len(self.task):
-            raise ConfigError(f"task: ids of {len(self.task)} texts are given, but the batch has {shape[0]}; give one a text.")
-        return self.task
+            return torch.zeros(texts, dtype=torch.long, device=device)
+        task = self.task.to(device)
+        if texts != len(task):
+            if not len(task) or texts % len(task) or torch.is_grad_enabled():
+                raise ConfigError(f"task: ids of {len(task)} texts are given, but the batch has {texts}; give one a text.")
+            task = task.repeat_interleave(texts // len(task))
+        return task
 
     def token_values(self, values: Tensor, shape: torch.Size) -> Tensor:
         """One value a text, repeated for its tokens: [M, ...] to [N, ...]."""
         return values.repeat_interleave(shape[1], 0)
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where an adapter sits: the linear's name, its layer from the bottom, its short target name and its experts."""
-
-    name: str
-    layer: int
-    target: str
-    experts: int
 
 
 @dataclass(frozen=True)
@@ -82,30 +121,85 @@ class Routing:
     shape: torch.Size
 
 
+def plain(module: nn.Module) -> bool:
+    """Whether a linear is an ordinary one, y = W x + b, whose weight the kernel may read instead of calling it: no subclass (quantised
+    linears are), no hook, no parametrisation, no replaced forward, no special kind of tensor."""
+    if type(module) is not nn.Linear and type(module) is not Conv1D:
+        return False
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return False
+    if torch.compiler.is_compiling():  # a traced tensor has a class of its own
+        return True
+    return "forward" not in module.__dict__ and type(module.weight) in (nn.Parameter, Tensor) and module.weight.dtype in FLOATS
+
+
+FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+@dataclass
+class Call:
+    """One call of one adapter. `weight` [d_out, d_in] and `bias` are the frozen linear's where it is plain, else None."""
+
+    base: nn.Module
+    x: Tensor  # the input as it came, [M, L, d_in] or any other shape that ends in d_in
+    mask: Tensor | None  # [N], 1 at real tokens; None: all count
+    weight: Tensor | None
+    bias: Tensor | None
+    out: Tensor | None = None  # the frozen linear's answer to x, where it was asked already
+    autocast: torch.dtype | None = None
+    kept: Tensor | None = None  # what a method hands from its forward pass to its extra loss
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.x.shape
+
+    def frozen(self, x: Tensor) -> Tensor:
+        """The frozen linear of tokens [N, d_in], the call's own or others: [N, d_out]."""
+        if self.weight is not None:
+            return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+        own = x.numel() == self.x.numel()
+        out = self.out
+        if out is None or not own:
+            x = self.x if own else x
+            if self.autocast is None:
+                out = self.base(x)
+            else:
+                with torch.autocast(x.device.type, self.autocast):
+                    out = self.base(x)
+        return out.reshape(-1, out.shape[-1])
+
+
 class Adapter(nn.Module):
-    """y = W x + b + alpha / r * sum_e g_e(x) B_e A_e x, with the frozen W and b of `base` (any module with an [d_out, d_in] weight)."""
+    """y = W x + b + alpha / r * sum_e g_e(x) B_e A_e x, with the frozen W and b of the linear that it is called with."""
 
     formula = "h = W x + α/r · Σₑ gₑ(x) Bₑ Aₑ x"
     token_routed = True  # the gate depends on the input
     steerable = True  # its gate comes from `logits`: experts can be muted and forced
     task_routed = False  # the update depends on the task and on nothing else
+    whole_text = False  # its gate reads all tokens of a text, later ones too
     clusters = 0  # centroids of sentence embeddings the adapter routes by; 0: it does not look at `Context.instance`
 
     @classmethod
     def check(cls, config: AdapterConfig) -> None:
         """Refuse, before anything is replaced, what the method cannot do. Raises ConfigError."""
 
-    def __init__(self, base: nn.Module, weight: Tensor, bias: Tensor | None, site: Site, config: AdapterConfig, context: Context):
+    def __init__(self, base: nn.Module, site: Site, config: AdapterConfig, context: Context, part: Rows | None = None):
         super().__init__()
-        self.base, self.frozen_weight, self.frozen_bias = base, [weight], [bias]  # in lists: not registered a second time
-        self.site, self.config, self.context = site, config, context
-        self.d_out, self.d_in = weight.shape
+        self.site, self.config, self.context, self.part = site, config, context, part
+        self._base = [base]  # in a list: not registered, so that no frozen weight is among the adapter's own
+        self.d_in, self.d_out = sizes(base)
+        if part is not None:  # of a fused linear
+            self.d_out = part.groups * part.size
+        weight = getattr(base, "weight", None)
+        self.dtype = torch.float64 if weight is not None and weight.dtype == torch.float64 else torch.float32
         self.scale = config.alpha / config.rank
         self.aux: Tensor | None = None  # extra loss of the last forward pass
         self.last: Routing | None = None
         self.steer: Tensor | None = None  # [E], added to the router's logits: -inf mutes an expert (`mosld.training.inspector`)
         self.mask: Tensor | None = None  # the last dropout mask, 0 or 1 / (1 - p)
         self.sink: dict = {}  # what the kernel's backward leaves for the probes
+        self.ran = False  # whether it ever took part in a forward pass
+        self.silent = False  # ran without gradients inside a pass with gradients: what checkpoints of the reentrant kind do
         self.build()
 
     # What a method may override
@@ -123,54 +217,60 @@ class Adapter(nn.Module):
         """kaiming_uniform(sqrt 5) of LoRA's code: uniform on +- 1 / sqrt(fan)."""
         a.uniform_(-1 / math.sqrt(fan), 1 / math.sqrt(fan), generator=self.context.generator)
 
-    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """y [N, d_out], probabilities and gate [E, N] of tokens x [N, d_in] that came in `shape`."""
+    def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """y [N, d_out], probabilities and gate [E, N] of tokens x [N, d_in]. Autocast is off: x is of the dtype that is to be computed in."""
         down, up = self.factors()
-        weight, bias, router = self.frozen_weight[0], self.frozen_bias[0], self.router
-        if self.dropping("activations") or self.steer is not None:
-            hidden = down @ (self.drop(x) if self.dropping("activations") else x).t()
+        router = self.router
+        if call.weight is None or self.dropping("activations") or self.steer is not None:
+            hidden = down.to(x.dtype) @ (self.drop(x) if self.dropping("activations") else x).t()
             p = g = None
             if router is not None:
                 p, g = routed_gate(self.logits(x), self.config.top_k)
-            return mix(F.linear(x, weight, bias), hidden, g, up, self.scale), p, g
+            return mix(call.frozen(x), hidden, g, up, self.scale), p, g
         sink = None
         if self.context.probing and router is not None and self.A.dim() == 2 and self.config.side == "input":
             self.sink = sink = {"mask": self.mask if self.dropping("A") else None}
-        return mixture(x, weight, bias, down, up, self.scale, router, self.config.top_k, sink)
+        return mixture(x, call.weight, call.bias, down, up, self.scale, router, self.config.top_k, sink)
 
     def logits(self, x: Tensor) -> Tensor:
-        """Router logits [E, N] of tokens x [N, d_in], with what `steer` adds to them."""
-        logits = self.router @ x.t()
+        """Router logits [E, N] of tokens x [N, d_in] in the router's precision, with what `steer` adds to them."""
+        logits = self.router @ x.to(self.router.dtype).t()
         return logits if self.steer is None else logits + self.steer[:, None]
 
-    def extra_loss(self, p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor | None:
+    def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
         """The load-balance loss, coefficient included."""
         if self.context.balance == 0 or self.site.experts == 1:
             return None
-        return self.context.balance * balance_loss(p, g, mask)
+        return self.context.balance * balance_loss(p, g, call.mask)
 
     # What all share
 
     def _empty(self, shared: bool, at_input: bool, r: int, E: int) -> Tensor:
-        weight = self.frozen_weight[0]
         shape = ((r,) if shared else (E, r)) + (self.d_in,) if at_input else (self.d_out,) + ((r,) if shared else (E, r))
-        return torch.empty(shape, dtype=weight.dtype)
+        return torch.empty(shape, dtype=self.dtype)
 
     def add_router(self, d_in: int) -> None:
         """A token router without bias, or None where there is one expert."""
         self.router = None
         if self.site.experts > 1:
-            router = torch.empty(self.site.experts, d_in, dtype=self.frozen_weight[0].dtype)
+            router = torch.empty(self.site.experts, d_in, dtype=self.dtype)
             self.router = nn.Parameter(router.normal_(0, 0.02, generator=self.context.generator))
 
     @property
+    def base(self) -> nn.Module:
+        """The frozen linear."""
+        return self._base[0]
+
+    @property
     def weight(self) -> Tensor:
-        """The frozen weight [d_out, d_in]; transformers' own code looks at a linear's dtype through it."""
-        return self.frozen_weight[0]
+        """The frozen weight [d_out, d_in] of now (of a plain linear)."""
+        weight = self.base.weight.t() if isinstance(self.base, Conv1D) else self.base.weight
+        return weight if self.part is None else self.part.take(weight)
 
     @property
     def bias(self) -> Tensor | None:
-        return self.frozen_bias[0]
+        bias = self.base.bias
+        return bias if self.part is None or bias is None else self.part.take(bias)
 
     def dropping(self, site: str) -> bool:
         return self.training and self.context.dropout > 0 and self.config.dropout_on == site
@@ -178,7 +278,7 @@ class Adapter(nn.Module):
     def drop(self, w: Tensor) -> Tensor:
         """w with every entry dropped at the rate p and the rest scaled by 1 / (1 - p). One draw for the whole forward pass."""
         keep = 1 - self.context.dropout
-        self.mask = torch.empty_like(w).bernoulli_(keep, generator=self.context.generator).div_(keep)
+        self.mask = torch.empty_like(w).bernoulli_(keep, generator=self.context.draws()).div_(keep)
         return w * self.mask
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -210,27 +310,86 @@ class Adapter(nn.Module):
         up, down = self.products()
         return self.scale * up[0] @ down[0]
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.aux = None
-        y, p, g = self.forward_tokens(x.reshape(-1, self.d_in), x.shape)
-        if p is not None:
-            mask = self.context.token_mask(x.shape)
-            self.last = Routing(p.detach(), g.detach(), mask, x.shape)
-            if self.training and torch.is_grad_enabled():
-                self.aux = self.extra_loss(p, g, mask)
+    def forward(self, x: Tensor, base: nn.Module | None = None, out: Tensor | None = None) -> Tensor:
+        """The adapted linear: [..., d_in] to [..., d_out].
+
+        Args:
+            base: the frozen linear; without it the one that the adapter was made for.
+            out: its answer to x (of a fused linear: this part's), where it was asked already.
+        """
+        base = self._base[0] if base is None else base
+        weight = bias = None
+        if out is None and plain(base):
+            weight, bias = base.weight, base.bias
+            weight = weight.t() if type(base) is Conv1D else weight
+            if self.part is not None:
+                weight, bias = self.part.take(weight), None if bias is None else self.part.take(bias)
+        elif out is None and self.part is not None:
+            out = self.part.take(base(x), -1)
+        call = Call(base, x, self.context.mask_of(x), weight, bias, out)
+        device = x.device.type
+        if torch.is_autocast_enabled(device):
+            call.autocast = torch.get_autocast_dtype(device)
+            with torch.autocast(device, enabled=False):
+                return self.answer(x.to(call.autocast), call)
+        return self.answer(x, call)
+
+    def answer(self, x: Tensor, call: Call) -> Tensor:
+        """`forward` with everything settled: y in the input's shape, the routing and the extra loss noted down."""
+        y, p, g = self.forward_tokens(x.reshape(-1, self.d_in), call)
+        self.note(p, g, call)
         return y.view(*x.shape[:-1], self.d_out)
+
+    def note(self, p: Tensor | None, g: Tensor | None, call: Call) -> None:
+        """Keep the routing and the extra loss of this call.
+
+        A linear that a pass calls several times (shared layers) adds its losses up. What is computed again during the backward pass (gradient
+        checkpointing) is not noted, but computed alike.
+        """
+        grad = torch.is_grad_enabled()
+        loss = self.extra_loss(p, g, call) if p is not None and self.training and grad else None
+        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+            return
+        self.ran = True
+        self.silent = self.training and not grad and self.context.depth > 0 and self.context.grad
+        self.aux = loss if self.aux is None or self.context.depth == 0 else self.aux if loss is None else self.aux + loss
+        if p is not None:
+            self.last = Routing(p.detach(), g.detach(), call.mask, call.shape)
+
+    def clear(self) -> None:
+        """Forget the last pass."""
+        self.aux = self.last = None
+        self.silent = False
+
+    # Casting and copying
+
+    def _apply(self, fn, recurse: bool = True):
+        """As of any module, but a cast of the model to half a word leaves the trainable tensors in float32: an optimiser's small steps would
+        be rounded away in bfloat16."""
+        own = [(p, p.data, p.grad) for p in self.parameters(recurse=False)]
+        super()._apply(fn, recurse)
+        for p, data, grad in own:
+            if p.dtype in (torch.bfloat16, torch.float16) and data.dtype in (torch.float32, torch.float64):
+                p.data = data.to(p.device, torch.float32)
+                if grad is not None:
+                    p.grad = grad.to(p.device, torch.float32)
+        return self
+
+    def __getstate__(self) -> dict:
+        """A copy is taken between passes: what the last one left stays behind (tensors of a graph cannot be copied)."""
+        return {**self.__dict__, "aux": None, "last": None, "mask": None, "sink": {}}
 
 
 def balance_loss(p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor:
-    """E * sum_e f_e P_e over real tokens: 1 where balanced (Switch Transformer, arXiv 2101.03961, equation 4).
+    """E * sum_e f_e P_e over real tokens: 1 where balanced, 0 where there is no token (Switch Transformer, arXiv 2101.03961, equation 4).
 
     f_e is the share of all choices that fell on expert e, a constant to the gradient; P_e is the mean router probability.
     The paper's L_b = sum_k c_k s_k (arXiv 2412.08946) is the same up to counts in place of shares.
     """
     chosen = (g > 0).to(p.dtype)
     if mask is None:
-        f, mean = chosen.sum(1), p.mean(1)
+        f, mean = chosen.sum(1), p.sum(1) / max(p.shape[1], 1)
     else:
         w = mask.to(p.dtype)
-        f, mean = chosen @ w, p @ (w / w.sum())
-    return p.shape[0] * (f / f.sum()) @ mean
+        f, mean = chosen @ w, p @ (w / w.sum().clamp(min=1))
+    return p.shape[0] * (f / f.sum().clamp(min=1)) @ mean

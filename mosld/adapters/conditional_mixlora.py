@@ -25,9 +25,8 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mosld.adapters.adapter import Adapter
+from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.kernel import mix
 
 
@@ -36,16 +35,17 @@ class ConditionalMixLoRA(Adapter):
 
     formula = "h = W x + α/r · Σᵢ uᵢ b_q(i) a_p(i) x,  p, q chosen per text"
     steerable = False
+    whole_text = True
 
     def build(self) -> None:
         r, E = self.config.rank, self.site.experts * self.config.rank
         self.site = dataclasses.replace(self.site, experts=E)
 
         def draw(*shape: int, std: float = 0.02) -> nn.Parameter:
-            return nn.Parameter(torch.empty(shape, dtype=self.weight.dtype).normal_(0, std, generator=self.context.generator))
+            return nn.Parameter(torch.empty(shape, dtype=self.dtype).normal_(0, std, generator=self.context.generator))
 
         self.A = draw(E, self.d_in, std=1 / math.sqrt(self.d_in))
-        self.B = nn.Parameter(torch.zeros(self.d_out, E, dtype=self.weight.dtype))
+        self.B = nn.Parameter(torch.zeros(self.d_out, E, dtype=self.dtype))
         self.router_a, self.router_b = draw(E, self.d_in), draw(E, self.d_in)
         self.conditional = draw(r, self.d_in, E)  # V
 
@@ -65,15 +65,15 @@ class ConditionalMixLoRA(Adapter):
         picked = scores.topk(self.config.rank, 1).indices
         return picked.sort(1).values if self.config.option("order") == "pool" else picked
 
-    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        M, L = shape[:2] if len(shape) == 3 else (len(x), 1)  # without a sequence, every row of x is a text
-        r, E = self.config.rank, len(self.A)
-        mask = self.context.token_mask(shape)
-        rows, columns, picked, met = self.scores(x.view(M, L, -1), None if mask is None else mask.view(M, L))
+    def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        M, L = call.shape[:2] if len(call.shape) == 3 else (len(x), 1)  # without a sequence, every row of x is a text
+        r, E, mask = self.config.rank, len(self.A), call.mask
+        rows, columns, picked, met = self.scores(x.view(M, L, self.d_in).to(self.dtype), None if mask is None else mask.view(M, L))
         u, v = (_over_mean(s.gather(1, i)) for s, i in ((rows, picked), (columns, met)))
-        hidden = (self.A @ x.t()).view(E, M, L).gather(0, picked.t()[:, :, None].expand(r, M, L)) * (u * v).t()[:, :, None]
+        chosen = (self.A.to(x.dtype) @ x.t()).view(E, M, L).gather(0, picked.t()[:, :, None].expand(r, M, L))
+        hidden = chosen * (u * v).to(x.dtype).t()[:, :, None]
         z = hidden.new_zeros(E, M, L).scatter(0, met.t()[:, :, None].expand(r, M, L), hidden)
-        y = mix(F.linear(x, self.weight, self.bias), z.view(E, -1), None, self.B, self.scale)
+        y = mix(call.frozen(x), z.view(E, len(x)), None, self.B, self.scale)
         gate = torch.zeros_like(rows).scatter(1, picked, u).scatter_add(1, met, v) / (2 * r)
         p = (rows + columns / (1 + r)) / 2
         return y, p.repeat_interleave(L, 0).t(), gate.repeat_interleave(L, 0).t()

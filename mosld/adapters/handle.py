@@ -1,51 +1,218 @@
 """Handle: what `attach` gives back. Everything one does with attached adapters.
 
-parameters, count, train, fit, context, extra_loss, routing, save, load, merge, detach.
+parameters, count, train, fit, context, extra_loss, routing, add, switch, disabled, save, load, merge, detach; `Handle.of(model)` finds it again.
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mosld.adapters import files
 from mosld.adapters.adapter import Adapter, Context, Routing
 from mosld.adapters.centroids import kmeans
+from mosld.adapters.layer import AdaptedLinear
+from mosld.adapters.passes import Passes
+from mosld.adapters.plan import Place
 from mosld.config import AdapterConfig, ConfigError
 
-WEIGHTS, SETTINGS = "adapter.safetensors", "adapter.json"
-CENTROIDS = "centroids."  # what their names begin with in the file of weights
+NAME = "default"
+REGISTRY = "_mosld"  # the attribute of a model that lists its handles
+
+
+@dataclass
+class Set:
+    """Adapters of one name."""
+
+    config: AdapterConfig
+    context: Context
+    places: list[Place]
+    adapters: list[Adapter]
+
+
+class Registry:
+    """What all handles of a model share: their list, and which parameters were made untrainable, by module and name."""
+
+    def __init__(self):
+        self.handles: list[Handle] = []
+        self.frozen: list[tuple[nn.Module, str]] = []
+
+    def freeze(self, model: nn.Module) -> None:
+        """All weights but those of adapters, ours or peft's, and of what peft trains beside them."""
+        spared = {id(p) for m in model.modules() for p in _theirs(m)}
+        for module in model.modules():
+            for name, p in module._parameters.items():
+                if p is not None and p.requires_grad and id(p) not in spared:
+                    p.requires_grad_(False)
+                    self.frozen.append((module, name))
+
+    def thaw(self) -> None:
+        for module, name in self.frozen:
+            p = module._parameters.get(name)
+            if p is not None:
+                p.requires_grad_(True)
+
+
+def _theirs(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Trainable tensors of a module that is an adapter, or that peft keeps beside the model's own."""
+    if isinstance(module, Adapter):
+        yield from module.parameters()
+    elif hasattr(module, "adapter_layer_names") or type(module).__name__ in ("ModulesToSaveWrapper", "TrainableTokensWrapper"):
+        own = {id(p) for name in ("base_layer", "original_module") if hasattr(module, name) for p in getattr(module, name).parameters()}
+        yield from (p for p in module.parameters() if id(p) not in own)
+
+
+def adapters_of_others(model: nn.Module, own: tuple[AdaptedLinear, ...] = ()) -> list[str]:
+    """Names of the modules that are adapted already, by another handle or by peft."""
+    return [n for n, m in model.named_modules() if (isinstance(m, AdaptedLinear) and m not in own) or hasattr(m, "adapter_layer_names")]
 
 
 class Handle:
-    """The adapters of one model. `adapters` lists them from the bottom of the model to its top."""
+    """The adapters of one model. `adapters` lists the active ones from the bottom of the model to its top."""
 
-    def __init__(self, model: nn.Module, config: AdapterConfig, adapters: list[Adapter], replaced: list, flags: list, context: Context):
-        self.model, self.config, self.adapters, self._context = model, config, adapters, context
-        self._replaced, self._flags = replaced, flags
-        self._explicit = False
-        self._hooks = [model.register_forward_pre_hook(self._take_mask, with_kwargs=True)]
+    def __init__(self, model: nn.Module, name: str, config: AdapterConfig, places: list[Place], adapters: list[list[Adapter]], context: Context):
+        self.model = model
+        self.active, self.enabled = name, True
+        self._sets: dict[str, Set] = {}
+        self._layers: dict[str, AdaptedLinear] = {}
+        self._passes: Passes | None = None
+        registry = model.__dict__.setdefault(REGISTRY, Registry())
+        registry.freeze(model)
+        registry.handles.append(self)
+        self._put(name, config, places, adapters, context)
 
-    def _take_mask(self, _, args, kwargs) -> None:
-        """Without `context`, the model's own attention mask tells padding from text."""
-        self._context.block.clear()
-        if not self._explicit:
-            mask = kwargs.get("attention_mask")
-            self._context.mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    @classmethod
+    def of(cls, model: nn.Module) -> Handle:
+        """The handle of an adapted model (of its copy too); of several, the one attached last. Raises ConfigError where there is none."""
+        model = getattr(model, "module", model) if REGISTRY not in model.__dict__ else model
+        registry = model.__dict__.get(REGISTRY)
+        if registry is None or not registry.handles:
+            raise ConfigError(f"model: this {type(model).__name__} has no adapters; attach some first.")
+        return registry.handles[-1]
+
+    from_pretrained = staticmethod(files.from_pretrained)
+
+    # several adapters
+
+    def _put(self, name: str, config: AdapterConfig, places: list[Place], adapters: list[list[Adapter]], context: Context) -> None:
+        for place, own in zip(places, adapters, strict=True):
+            layer = self._layers.get(place.name)
+            if layer is None:
+                layer = self._layers[place.name] = AdaptedLinear(place.module, place.parts)
+                parent, _, child = place.name.rpartition(".")
+                owner = self.model.get_submodule(parent)
+                setattr(owner, child, layer)
+                if isinstance(owner, nn.TransformerEncoderLayer):  # a hook keeps it from its fast path, which reads weights past their linears
+                    layer.register_forward_pre_hook(_nothing)
+            layer.add(name, own, place.parts)
+        self._sets[name] = Set(config, context, places, [a for own in adapters for a in own])
+        if self._passes is not None:
+            self._passes.remove()
+        self._passes = Passes(self.model, self._layers, self)
+        self.switch(name)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the sets of adapters."""
+        return list(self._sets)
+
+    def add(self, name: str, config: AdapterConfig, seed: int = 0, tasks: int = 1, instance_dim: int = 0) -> Handle:
+        """Put a further set of adapters beside those there are, on the same linears or others, and make it the active one. Raises ConfigError."""
+        from mosld.adapters.attach import draw
+
+        if name in self._sets or "." in name or not name:
+            raise ConfigError(f"name: '{name}' is not allowed; give a name without dots that is none of {', '.join(self._sets)}.")
+        own = tuple(self._layers.values())
+        with self._bare():
+            places, adapters, context, config = draw(self.model, config, seed, tasks, instance_dim, own=own)
+        training = any(a.training for a in self.adapters)
+        self._put(name, config, places, adapters, context)
+        self.train(training)
+        return self
+
+    def switch(self, name: str) -> None:
+        """Make another set of adapters the active one: it answers, and it alone is trainable. Raises ConfigError."""
+        if name not in self._sets:
+            raise ConfigError(f"name: '{name}' is no set of adapters here; choose {', '.join(self._sets)}.")
+        self.active = name
+        for key, of in self._sets.items():
+            for a in of.adapters:
+                a.clear()
+                a.requires_grad_(key == name)
+        self._set_active(name if self.enabled else None)
+
+    def remove(self, name: str) -> None:
+        """Take out a set of adapters that is not the active one. Raises ConfigError."""
+        if name not in self._sets or name == self.active:
+            raise ConfigError(f"name: '{name}' cannot be taken out; choose {', '.join(n for n in self._sets if n != self.active) or 'detach'}.")
+        for layer in self._layers.values():
+            if name in layer.adapters:
+                del layer.adapters[name]
+        del self._sets[name]
+
+    @contextmanager
+    def disabled(self) -> Iterator[Handle]:
+        """Inside the block the model is the base model: the reference of DPO, say."""
+        self.enabled = False
+        self._set_active(None)
+        try:
+            yield self
+        finally:
+            self.enabled = True
+            self._set_active(self.active)
+
+    def _set_active(self, name: str | None) -> None:
+        for layer in self._layers.values():
+            layer.active = name if name in layer.adapters else None
+
+    @contextmanager
+    def _bare(self) -> Iterator[None]:
+        """Inside the block the frozen linears stand in their own places."""
+        for name, layer in self._layers.items():
+            self._place(name, layer.linear)
+        try:
+            yield
+        finally:
+            for name, layer in self._layers.items():
+                self._place(name, layer)
+
+    def _place(self, name: str, module: nn.Module) -> None:
+        parent, _, child = name.rpartition(".")
+        setattr(self.model.get_submodule(parent), child, module)
 
     # training
+
+    @property
+    def adapters(self) -> list[Adapter]:
+        return self._sets[self.active].adapters
+
+    @property
+    def config(self) -> AdapterConfig:
+        """The settled configuration of the active adapters."""
+        return self._sets[self.active].config
+
+    @property
+    def context_now(self) -> Context:
+        return self._sets[self.active].context
+
+    _context = context_now
+
+    @property
+    def matched(self) -> dict[str, int]:
+        """How many linears (or parts of fused ones) each target matched."""
+        return dict(Counter(key for place in self._sets[self.active].places for key in place.keys))
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The trainable tensors, as `<linear>.<A, B, router, ...>`; the frozen base is not among them."""
         for a in self.adapters:
-            for name, p in a.named_parameters(recurse=True):
-                if not name.startswith("base."):
-                    yield f"{a.site.name}.{name}", p
+            for name, p in a.named_parameters():
+                yield f"{a.site.name}.{name}", p
 
     def parameters(self) -> list[nn.Parameter]:
         return [p for _, p in self.named_parameters()]
@@ -76,9 +243,13 @@ class Handle:
         self._context.balance = coefficient
 
     @property
-    def generator(self) -> torch.Generator:
-        """Draws the dropout masks; its state belongs into a checkpoint."""
-        return self._context.generator
+    def generator(self) -> torch.Generator | None:
+        """Draws the dropout masks, and its state then belongs into a checkpoint; None (as attached): torch's own generator of the device."""
+        return self._context.stream
+
+    @generator.setter
+    def generator(self, generator: torch.Generator | None) -> None:
+        self._context.stream = generator
 
     @contextmanager
     def context(
@@ -92,24 +263,26 @@ class Handle:
         """What the forward (and backward) passes inside the block know of their texts.
 
         Args:
-            mask: [M, L], 1 at real tokens; padding then counts in no balance loss and no routing figure.
+            mask: [M, L], 1 at real tokens; padding then counts in no balance loss and no routing figure. Without it the model's own mask counts.
             task: [M] index of each text's task, for methods that use it; without it every text is of task 0.
             instance: [M, d] sentence embedding of each text, for instance-routed methods.
             probing: also keep each expert's share of the gradient of a shared A.
             step: the optimiser step under way, counted from 1, for losses that set in late; without it they act at once.
         """
         c = self._context
-        c.mask, c.task, c.instance, c.probing, c.step, self._explicit = mask, task, instance, probing, step, True
+        c.mask, c.task, c.instance, c.probing, c.step, self._passes.explicit = mask, task, instance, probing, step, mask is not None
         try:
             yield self
         finally:
             c.mask = c.task = c.instance = c.step = None
-            c.probing = self._explicit = False
+            c.probing = self._passes.explicit = False
 
     def extra_loss(self) -> Tensor | float:
-        """Sum over the adapted linears of the last forward pass's balance and other extra losses, coefficients included."""
-        losses = [a.aux for a in self.adapters if a.aux is not None]
-        return torch.stack(losses).sum() if losses else 0.0
+        """Sum over the adapted linears of the last forward pass's balance and other extra losses, coefficients included.
+
+        Raises ConfigError where gradient checkpointing of the reentrant kind ran the layers without gradients, so that there is none.
+        """
+        return extra_loss(self.adapters, self._context)
 
     def routing(self) -> dict[str, Routing]:
         """The last gates of every routed linear, by its name."""
@@ -129,49 +302,39 @@ class Handle:
     # files
 
     def save(self, folder: str | Path) -> None:
-        """Write adapter.safetensors (the trainable tensors, and centroids where there are any) and adapter.json (the configuration)."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        c = self._context
-        tensors = dict(self.named_parameters()) | {f"{CENTROIDS}{k}": points for k, points in c.centroids.items()}
-        save_file({n: t.detach().contiguous() for n, t in tensors.items()}, folder / WEIGHTS)
-        settings = {"config": self.config.model_dump(mode="json"), "tasks": c.tasks, "instance_dim": c.instance_dim}
-        (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
+        """Write adapter.safetensors (the trainable tensors, and centroids where there are any) and adapter.json (configuration and base)."""
+        files.save(self, folder)
 
     def load(self, folder: str | Path) -> None:
-        """Fill the adapters from a folder that `save` wrote. Raises ConfigError where names or shapes do not fit."""
-        path = Path(folder) / WEIGHTS
-        if not path.is_file():
-            raise ConfigError(f"adapter: '{folder}' holds no {WEIGHTS}; give a folder that save wrote.")
-        tensors, own = load_file(path), dict(self.named_parameters())
-        points = {int(n.removeprefix(CENTROIDS)): tensors.pop(n) for n in sorted(tensors) if n.startswith(CENTROIDS)}
-        wrong = sorted(set(tensors) ^ set(own)) or sorted(n for n in own if own[n].shape != tensors[n].shape)
-        if wrong:
-            raise ConfigError(f"adapter: '{wrong[0]}' in '{folder}' does not fit this model and configuration; attach with the saved {SETTINGS}.")
-        with torch.no_grad():
-            for name, p in own.items():
-                p.copy_(tensors[name])
-        self._context.centroids = {k: p.to(self.adapters[0].weight.device) for k, p in points.items()}
+        """Fill the adapters from a folder that `save` wrote. Raises ConfigError where it is damaged or does not fit."""
+        files.load(self, folder)
+
+    def push_to_hub(self, repo: str, **options) -> str:
+        """`files.push`: save to a repository of the hub, with a model card."""
+        return files.push(self, repo, **options)
 
     # the way back
 
     def detach(self) -> nn.Module:
         """Take the adapters out: the model is the base again, its weights untouched, what was trainable is so again."""
-        for owner, child, module, _ in self._replaced:
-            setattr(owner, child, module)
-        for p, flag in self._flags:
-            p.requires_grad_(flag)
-        for hook in self._hooks:
-            hook.remove()
+        for name, layer in self._layers.items():
+            self._place(name, layer.linear)
+        self._passes.remove()
+        registry = self.model.__dict__.get(REGISTRY)
+        if registry is not None and self in registry.handles:
+            registry.handles.remove(self)
+            if not registry.handles:  # another handle's base stays frozen
+                registry.thaw()
+                del self.model.__dict__[REGISTRY]
         return self.model
 
     def merge(self, task: int | None = None) -> nn.Module:
-        """Add the update to new copies of the frozen weights and take the adapters out. Replicas keep the old weights.
+        """Add the active update to new copies of the frozen weights and take the adapters out. Replicas keep the old weights.
 
         Args:
             task: whose update it is, for task-routed methods, which have one a task.
 
-        Raises ConfigError where the method routes by its input: no single matrix then equals the adapted linear.
+        Raises ConfigError where the method routes by its input (no single matrix then equals the adapted linear), and for a quantised linear.
         """
         label, tasks = self.config.label, self._context.tasks
         if any(a.token_routed and a.site.experts > 1 for a in self.adapters):
@@ -180,21 +343,28 @@ class Handle:
             )
         if self.adapters[0].task_routed and tasks > 1 and (task is None or not 0 <= task < tasks):
             raise ConfigError(f"merge: {label} has one update a task, so task={task} is not allowed; give a task from 0 to {tasks - 1}.")
+        for name, layer in self._layers.items():
+            layer.check_mergeable(name)
         deltas = {id(a): a.delta(task or 0) for a in self.adapters}
         self.detach()
-        for _, _, module, new in self._replaced:
-            parts = [new] if isinstance(new, Adapter) else new.parts
-            rows = [p.weight + deltas[id(p)] if isinstance(p, Adapter) else p[0] for p in parts]
-            weight = torch.cat(rows).detach()
-            flipped = module.weight.shape != weight.shape or not isinstance(module, nn.Linear)
-            module.weight = nn.Parameter(weight.t().contiguous() if flipped else weight, requires_grad=module.weight.requires_grad)
+        for layer in self._layers.values():
+            if self.active in layer.adapters:
+                layer.merge(self.active, deltas)
         return self.model
 
 
-def saved_config(folder: str | Path) -> tuple[AdapterConfig, dict[str, int]]:
-    """The configuration that `Handle.save` wrote and the further arguments (tasks, instance_dim) that `attach` needs."""
-    path = Path(folder) / SETTINGS
-    if not path.is_file():
-        raise ConfigError(f"adapter: '{folder}' holds no {SETTINGS}; give a folder that save wrote.")
-    data = json.loads(path.read_text())
-    return AdapterConfig(**data["config"]), {"tasks": data["tasks"], "instance_dim": data["instance_dim"]}
+def extra_loss(adapters: list[Adapter], context: Context) -> Tensor | float:
+    """Sum of the extra losses of the last pass. Raises ConfigError: see `Handle.extra_loss`."""
+    if any(a.silent and a.site.experts > 1 and a.aux is None for a in adapters) and context.balance > 0:
+        raise ConfigError(
+            "gradient checkpointing: its reentrant kind runs the layers without gradients, which loses the balance loss; give "
+            "use_reentrant=False, or set the balance to 0."
+        )
+    losses = [a.aux for a in adapters if a.aux is not None]
+    if not losses:
+        return 0.0
+    return torch.stack([x.to(losses[0].device) for x in losses]).sum()
+
+
+def _nothing(*_) -> None:
+    """A hook whose being there is all that is wanted of it."""

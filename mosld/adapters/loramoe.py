@@ -15,7 +15,7 @@ Unverified: delta (.1), beta (.01, the balance coefficient), the router's start.
 import torch
 from torch import Tensor
 
-from mosld.adapters.adapter import Adapter
+from mosld.adapters.adapter import Adapter, Call
 
 
 class LoRAMoE(Adapter):
@@ -23,17 +23,21 @@ class LoRAMoE(Adapter):
 
     formula = "h = W x + α/r · Σ gᵢ(x) Bᵢ Aᵢ x,  g dense, balanced by type"
 
-    def extra_loss(self, p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor | None:
+    def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
         if self.context.balance == 0:
             return None
         E, types = self.site.experts, int(self.config.option("types"))
-        task = self.context.tasks_of(self.last.shape, p.device)
-        q = (p if mask is None else p * mask).reshape(E, len(task), -1).sum(-1)
+        task = self.context.tasks_of(call.shape, p.device)
+        q = (p if call.mask is None else p * call.mask).reshape(E, len(task), p.shape[1] // max(len(task), 1)).sum(-1)
         expert_type = torch.arange(E, device=p.device) * types // E
         return self.context.balance * localized_balance(q, expert_type[:, None] == task % types, self.config.option("delta"))
 
 
 def localized_balance(importance: Tensor, own: Tensor, delta: float) -> Tensor:
-    """Var(Z) / Mean(Z)^2 of Z = importance [E, M], times 1 + delta where `own` [E, M] says that expert and text are of one type, else 1 - delta."""
+    """Var(Z) / Mean(Z)^2 of Z = importance [E, M], times 1 + delta where `own` [E, M] says that expert and text are of one type, else 1 - delta.
+
+    0 where there is no token."""
     z = importance * torch.where(own, 1 + delta, 1 - delta)
-    return z.var(correction=0) / z.mean() ** 2
+    if not z.numel():
+        return z.sum()
+    return z.var(correction=0) / (z.mean() ** 2).clamp(min=torch.finfo(z.dtype).tiny)

@@ -18,9 +18,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mosld.adapters.adapter import Adapter
+from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.kernel import mix, routed_gate
 from mosld.registry import LinearShape, malora_sizes
 
@@ -33,7 +32,7 @@ class MALoRA(Adapter):
     def build(self) -> None:
         c, E = self.config, self.site.experts
         d, rb = malora_sizes(LinearShape(self.d_in, self.d_out, c.rank, E, options=c.options))
-        dtype, bound = self.frozen_weight[0].dtype, 1 / math.sqrt(self.d_in)
+        dtype, bound = self.dtype, 1 / math.sqrt(self.d_in)
         start = torch.empty(E, d, self.d_in).uniform_(-bound, bound, generator=self.context.generator).double()
         # K K^T = U S^2 U^T, with the squares in rising order; V = S^-1 U^T K
         squares, u = (t.flip(-1) for t in torch.linalg.eigh(start @ start.mT))
@@ -43,12 +42,12 @@ class MALoRA(Adapter):
         self.B = nn.Parameter(torch.zeros(self.d_out, E, rb, dtype=dtype))
         self.add_router(self.d_in)
 
-    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
         p = g = None
         if self.router is not None:
             p, g = routed_gate(self.logits(x), self.config.top_k)
-        hidden = torch.matmul(self.P, self.A @ x.t())  # [E, rb, N]
-        return mix(F.linear(x, self.weight, self.bias), hidden, g, self.B, self.scale), p, g
+        hidden = torch.matmul(self.P.to(x.dtype), self.A.to(x.dtype) @ x.t())  # [E, rb, N]
+        return mix(call.frozen(x), hidden, g, self.B, self.scale), p, g
 
     def stacks(self, read: Callable[[nn.Parameter], Tensor] = lambda p: p) -> tuple[Tensor, Tensor]:
         return read(self.A)[None], read(self.B).permute(1, 0, 2)

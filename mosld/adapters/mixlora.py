@@ -21,9 +21,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mosld.adapters.adapter import Adapter, Routing
+from mosld.adapters.adapter import Adapter, Call, Routing
 from mosld.adapters.kernel import mix
 from mosld.config import AdapterConfig, ConfigError
 from mosld.registry import BLOCK
@@ -63,45 +62,45 @@ class MixLoRA(Adapter):
         self.router = None
         if self.site.target == "up":
             super().add_router(d_in)
-            self.context.owners[self.site.layer] = self
+            self.context.owners[self.site.block] = self
 
-    def forward(self, x: Tensor) -> Tensor:
+    def answer(self, x: Tensor, call: Call) -> Tensor:
         if self.site.experts == 1:
-            return super().forward(x)
-        route = self.route(x)
-        self.last, self.aux = route.record, None
-        if self.router is not None and self.training and torch.is_grad_enabled():
-            self.aux = self.extra_loss(route.p, route.record.gate, route.record.mask)
-        return self.mixed(x, route) if self.site.target == "down" else self.each(x, route)
+            return super().answer(x, call)
+        route = self.route(x, call)
+        self.note(route.p if self.router is not None else None, route.record.gate, call)
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+            self.last = route.record
+        return self.mixed(x, route, call) if self.site.target == "down" else self.each(x, route, call)
 
-    def route(self, x: Tensor) -> Route:
+    def route(self, x: Tensor, call: Call) -> Route:
         """The block's choices, made by whichever of `up` and `gate` is called first, taken out by `down`."""
-        block, layer = self.context.block, self.site.layer
+        routes, block = self.context.block, self.site.block
         if self.site.target == "down":
-            return block.pop(layer)
-        if layer not in block or block[layer].x is not x:
-            router = self.context.owners[layer].router
-            p = (router @ x.reshape(-1, self.d_in).t()).softmax(0)
+            return routes.pop(block)
+        if block not in routes or routes[block].x is not call.x:
+            router = self.context.owners[block].router
+            p = (router @ x.reshape(-1, self.d_in).to(router.dtype).t()).softmax(0)
             value, index = p.topk(self.config.top_k or len(p), 0)
             chosen = p.new_zeros(len(index), *p.shape).scatter(1, index[:, None], 1.0)
             weight = value / value.sum(0)
             gate = (weight.detach()[:, None] * chosen).sum(0)
-            block[layer] = Route(x, chosen, weight, Routing(p.detach(), gate, self.context.token_mask(x.shape), x.shape), p)
-        return block[layer]
+            routes[block] = Route(call.x, chosen, weight, Routing(p.detach(), gate, call.mask, call.shape), p)
+        return routes[block]
 
-    def each(self, x: Tensor, route: Route) -> Tensor:
+    def each(self, x: Tensor, route: Route, call: Call) -> Tensor:
         """The linear for every chosen expert: [..., d_in] to [K, ..., d_out]."""
-        tokens, up = x.reshape(-1, self.d_in), self.B.flatten(1)
-        hidden = (self.A.flatten(0, 1) @ tokens.t()).view(*self.A.shape[:2], -1)  # [E, r, N]
-        z = (route.chosen[:, :, None] * hidden).flatten(1, 2)  # [K, E r, N]
-        base = F.linear(tokens, self.weight, self.bias)
+        tokens, up = x.reshape(-1, self.d_in), self.B.flatten(1).to(x.dtype)
+        hidden = (self.A.flatten(0, 1).to(x.dtype) @ tokens.t()).view(*self.A.shape[:2], len(tokens))  # [E, r, N]
+        z = (route.chosen[:, :, None].to(x.dtype) * hidden).flatten(1, 2)  # [K, E r, N]
+        base = call.frozen(tokens)
         y = torch.baddbmm(base.expand(len(z), -1, -1), z.transpose(1, 2), up.t().expand(len(z), -1, -1), alpha=self.scale)
-        return y.view(-1, *x.shape[:-1], self.d_out)
+        return y.view(len(z), *x.shape[:-1], self.d_out)
 
-    def mixed(self, x: Tensor, route: Route) -> Tensor:
+    def mixed(self, x: Tensor, route: Route, call: Call) -> Tensor:
         """The weighted sum of the linear over the chosen experts: [K, ..., d_in] to [..., d_out]."""
-        tokens = x.flatten(1, -2)  # [K, N, d_in]
-        hidden = (self.A.flatten(0, 1) @ tokens.transpose(1, 2)).view(len(tokens), *self.A.shape[:2], -1)  # [K, E, r, N]
-        z = ((route.weight[:, None] * route.chosen)[:, :, None] * hidden).sum(0).flatten(0, 1)  # [E r, N]
-        mean = (route.weight[:, :, None] * tokens).sum(0)
-        return mix(F.linear(mean, self.weight, self.bias), z, None, self.B, self.scale).view(*x.shape[1:-1], self.d_out)
+        tokens, weight = x.flatten(1, -2), route.weight.to(x.dtype)  # [K, N, d_in], [K, N]
+        hidden = (self.A.flatten(0, 1).to(x.dtype) @ tokens.transpose(1, 2)).view(len(tokens), *self.A.shape[:2], tokens.shape[1])  # [K, E, r, N]
+        z = ((weight[:, None] * route.chosen.to(x.dtype))[:, :, None] * hidden).sum(0).flatten(0, 1)  # [E r, N]
+        mean = (weight[:, :, None] * tokens).sum(0)
+        return mix(call.frozen(mean), z, None, self.B, self.scale).view(*x.shape[1:-1], self.d_out)

@@ -12,9 +12,8 @@ Probes: A and B as in MoSLD; the gate is the mean over the r / p routers.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mosld.adapters.adapter import Adapter
+from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.kernel import mix
 from mosld.config import AdapterConfig, ConfigError
 
@@ -39,16 +38,15 @@ class MoDE(Adapter):
         self.router = None
         if self.site.experts > 1:
             blocks = self.config.rank // int(self.config.option("block"))
-            router = torch.empty(blocks, self.site.experts, d_in, dtype=self.weight.dtype)
+            router = torch.empty(blocks, self.site.experts, d_in, dtype=self.dtype)
             self.router = nn.Parameter(router.normal_(0, 0.02, generator=self.context.generator))
 
-    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if self.router is None:
-            return super().forward_tokens(x, shape)
+            return super().forward_tokens(x, call)
         blocks, E, _ = self.router.shape
-        both = torch.cat([self.A, self.router.flatten(0, 1)]) @ x.t()
-        hidden = both[: len(self.A)].view(blocks, 1, -1, len(x))  # [r / p, 1, p, N]
-        p = both[len(self.A) :].view(blocks, E, 1, -1).softmax(1)  # [r / p, E, 1, N]
-        z = (p * hidden).transpose(0, 1).reshape(-1, len(x))  # [E r, N], in the order of B's columns
+        hidden = (self.A.to(x.dtype) @ x.t()).view(blocks, 1, -1, len(x))  # [r / p, 1, p, N]
+        p = (self.router.flatten(0, 1) @ x.to(self.router.dtype).t()).view(blocks, E, 1, len(x)).softmax(1)  # [r / p, E, 1, N]
+        z = (p.to(x.dtype) * hidden).transpose(0, 1).reshape(E * len(self.A), len(x))  # [E r, N], in the order of B's columns
         mean = p.mean((0, 2))
-        return mix(F.linear(x, self.weight, self.bias), z, None, self.B, self.scale), mean, mean
+        return mix(call.frozen(x), z, None, self.B, self.scale), mean, mean

@@ -16,7 +16,7 @@ positives (the mean over all pairs of one expert), the router's start.
 import torch
 from torch import Tensor
 
-from mosld.adapters.adapter import Adapter
+from mosld.adapters.adapter import Adapter, Call
 
 TINY = 1e-20  # floor of a squared length
 
@@ -25,28 +25,26 @@ class MoELoRA(Adapter):
     """Separate experts behind a top-K router, told to differ."""
 
     formula = "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x,  loss + contrast of experts"
-    contrast: Tensor | None = None
 
-    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        y, p, g = super().forward_tokens(x, shape)
+    def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        y, p, g = super().forward_tokens(x, call)
         late = self.context.step is None or self.context.step > self.config.option("after")
-        self.contrast = None
         if g is not None and late and self.training and torch.is_grad_enabled():
-            index, valid = self.sample(g, self.context.token_mask(shape))
+            index, valid = self.sample(g, call.mask)
             down, up = self.factors()
-            u = torch.einsum("ecd,erd->ecr", x[index], down)
-            self.contrast = self.config.option("contrast") * contrastive_loss(u, up, valid, self.config.option("tau"))
+            u = torch.einsum("ecd,erd->ecr", x[index].to(down.dtype), down)
+            call.kept = self.config.option("contrast") * contrastive_loss(u, up, valid, self.config.option("tau"))
         return y, p, g
 
     def sample(self, gate: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Up to `tokens` of those routed to each expert, at random: their numbers [E, C] and which of these entries are real [E, C]."""
         routed = gate > 0 if mask is None else (gate > 0) & (mask > 0)
-        draw = torch.empty_like(gate).uniform_(0.5, 1, generator=self.context.generator) * routed
+        draw = torch.empty_like(gate).uniform_(0.5, 1, generator=self.context.draws()) * routed
         value, index = draw.topk(min(int(self.config.option("tokens")), gate.shape[1]), 1)
         return index, value > 0
 
-    def extra_loss(self, p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor | None:
-        balance, contrast, self.contrast = super().extra_loss(p, g, mask), self.contrast, None
+    def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
+        balance, contrast = super().extra_loss(p, g, call), call.kept
         return balance if contrast is None else contrast if balance is None else balance + contrast
 
 

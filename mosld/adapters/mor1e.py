@@ -18,9 +18,8 @@ import dataclasses
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mosld.adapters.adapter import Adapter
+from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.centroids import similarity
 from mosld.adapters.kernel import mix
 
@@ -35,7 +34,7 @@ class MoR1E(Adapter):
         self.rows, self.columns = self.config.rank, self.site.experts
         self.clusters = self.rows * self.columns
         self.site = dataclasses.replace(self.site, experts=self.clusters)
-        zeros = lambda *shape: nn.Parameter(torch.zeros(shape, dtype=self.weight.dtype))  # noqa: E731
+        zeros = lambda *shape: nn.Parameter(torch.zeros(shape, dtype=self.dtype))  # noqa: E731
         self.A, self.B, self.router = zeros(self.rows, self.d_in), zeros(self.d_out, self.columns), zeros(self.clusters, self.d_in)
         self.draw_a(self.A.data, self.d_in)
         self.m, self.o = zeros(1), zeros(1)
@@ -48,13 +47,13 @@ class MoR1E(Adapter):
         s = similarity(instance.to(centroids.dtype), centroids).to(self.A.dtype)
         return self.context.token_values(s, shape).t()
 
-    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        both = torch.cat([self.A, self.router]) @ x.t()
-        hidden, p = both[: self.rows], both[self.rows :].softmax(0)  # [r1, N], [E, N]
+    def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        hidden = self.A.to(x.dtype) @ x.t()  # [r1, N]
+        p = (self.router @ x.to(self.router.dtype).t()).softmax(0)  # [E, N]
         w = torch.sigmoid(100 * self.o)
-        g = self.clusters * w * p + 4 * (1 - w) * self.intuition(shape)  # expert (i, j) in row i r2 + j
-        v = (g.view(self.rows, self.columns, -1) * hidden[:, None]).sum(0)  # [r2, N]
-        y = mix(F.linear(x, self.weight, self.bias), torch.sigmoid(100 * self.m) * v, None, self.B, 1.0)
+        g = self.clusters * w * p + 4 * (1 - w) * self.intuition(call.shape)  # expert (i, j) in row i r2 + j
+        v = (g.view(self.rows, self.columns, len(x)) * hidden[:, None]).sum(0)  # [r2, N]
+        y = mix(call.frozen(x), torch.sigmoid(100 * self.m) * v, None, self.B, 1.0)
         size = g.detach().abs()
         return y, p, size / size.sum(0)
 

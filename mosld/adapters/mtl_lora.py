@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mosld.adapters.adapter import Adapter
+from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.kernel import mix
 
 
@@ -46,13 +46,13 @@ class MTLLoRA(Adapter):
         """The gate of every task, [T, n]."""
         return (self.w / self.config.option("tau")).softmax(-1)
 
-    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        task = self.context.tasks_of(shape, x.device)
-        hidden = F.linear(x, self.A).view(len(task), -1, self.config.rank)  # [M, L, r]
-        own = self.L[task]
+    def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        task = self.context.tasks_of(call.shape, x.device)
+        hidden = F.linear(x, self.A.to(x.dtype)).view(len(task), len(x) // max(len(task), 1), self.config.rank)  # [M, L, r]
+        own = self.L.to(x.dtype)[task]
         hidden = hidden @ own.mT if own.dim() == 3 else hidden * own[:, None]
         gate = None if self.w is None else self.task_gate()[task].t().repeat_interleave(hidden.shape[1], 1)  # [n, N]
-        y = mix(F.linear(x, self.weight, self.bias), hidden.flatten(0, 1).t(), gate, self.B, self.scale)
+        y = mix(call.frozen(x), hidden.flatten(0, 1).t(), gate, self.B, self.scale)
         return y, gate, gate
 
     def products(self) -> tuple[Tensor, Tensor]:

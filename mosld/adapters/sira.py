@@ -13,9 +13,8 @@ is turned away, that evaluation has no capacity, the balance coefficient (.01), 
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mosld.adapters.adapter import Adapter
+from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.kernel import mix
 
 
@@ -23,18 +22,16 @@ class SiRA(Adapter):
     """Separate experts that take only so many tokens."""
 
     formula = "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x,  g dropped out and capped"
-    asked: Tensor | None = None  # the gate before the capacity, [E, N]
 
-    def forward_tokens(self, x: Tensor, shape: torch.Size) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if self.router is None or not self.training:
-            self.asked = None
-            return super().forward_tokens(x, shape)
+            return super().forward_tokens(x, call)
         p = self.logits(x).softmax(0)
-        self.asked = self.choose(p)
-        gate = within_capacity(self.asked, self._top_k, self.config.option("capacity"), self.context.token_mask(shape))
+        call.kept = self.choose(p)  # the gate before the capacity, [E, N]
+        gate = within_capacity(call.kept, self._top_k, self.config.option("capacity"), call.mask)
         down, up = self.factors()
-        hidden = torch.matmul(down, x.t())
-        return mix(F.linear(x, self.weight, self.bias), hidden, gate, up, self.scale), p, gate
+        hidden = torch.matmul(down.to(x.dtype), x.t())
+        return mix(call.frozen(x), hidden, gate, up, self.scale), p, gate
 
     @property
     def _top_k(self) -> int:
@@ -43,12 +40,12 @@ class SiRA(Adapter):
     def choose(self, p: Tensor) -> Tensor:
         """Dropout on the probabilities [E, N], the K largest that are left kept and renormalised; a token may lose all of them."""
         keep = 1 - self.config.option("gate_dropout")
-        left = p * torch.empty_like(p).bernoulli_(keep, generator=self.context.generator).div_(keep)
+        left = p * torch.empty_like(p).bernoulli_(keep, generator=self.context.draws()).div_(keep)
         value, index = left.topk(self._top_k, 0, sorted=False)
         return torch.zeros_like(p).scatter(0, index, value / value.sum(0).clamp(min=torch.finfo(p.dtype).tiny))
 
-    def extra_loss(self, p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor | None:
-        return super().extra_loss(p, self.asked, mask)
+    def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
+        return super().extra_loss(p, g if call.kept is None else call.kept, call)
 
 
 def within_capacity(gate: Tensor, top_k: int, capacity: float, mask: Tensor | None) -> Tensor:

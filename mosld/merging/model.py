@@ -34,9 +34,10 @@ class Merged(Adapter):
         """Add this to the frozen weight from now on; None: nothing."""
         factored = isinstance(update, Factors)
         self.factors_of = update if factored else None
-        self.total = self.weight if factored or update is None else self.weight + update
+        weight = self.weight.detach()
+        self.total = weight if factored or update is None else weight + update
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *_) -> Tensor:
         y = F.linear(x, self.total, self.bias)
         if self.factors_of is not None:
             y = y + F.linear(F.linear(x, self.factors_of.down), self.factors_of.up)

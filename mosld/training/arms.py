@@ -38,6 +38,7 @@ class Arm:
         self.handle = attach(self.model, self.config, config.seed, tasks, instance_dim=backbone.d_model)
         self.handle.train(False)
         self.starts = starts(self.handle)  # the untrained routers, which the trained ones are compared with
+        self.handle.generator = torch.Generator(self.handle.parameters()[0].device).manual_seed(config.seed)  # masks do not depend on other arms
         self.instances: Instances | None = None  # for methods that route by what a text is about
         self.lr = config.lr
         parameters = self.handle.parameters()
