@@ -63,16 +63,18 @@ class Context:
     def draws(self) -> torch.Generator | None:
         """What a forward pass draws with. Torch's own generator (None) is the rule: gradient checkpointing puts its state back before it computes
         a segment again, a trainer saves it with a checkpoint, the compiler traces it. Runs of several arms have a `stream` each."""
-        if self.stream is not None and not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        if self.stream is not None and in_backward():
             raise ConfigError("generator: a handle's own generator would draw another mask in gradient checkpointing; set handle.generator = None.")
         return self.stream
 
-    def known(self) -> tuple:
-        """All that is known of the texts of the pass under way, for `know`."""
-        return self.mask, self.source_mask, self.task, self.instance, self.step
+    @property
+    def texts(self) -> tuple:
+        """What is known of the texts besides their mask."""
+        return self.task, self.instance, self.step
 
-    def know(self, known: tuple) -> None:
-        self.mask, self.source_mask, self.task, self.instance, self.step = known
+    @texts.setter
+    def texts(self, texts: tuple) -> None:
+        self.task, self.instance, self.step = texts
 
     def token_mask(self, shape: torch.Size) -> Tensor | None:
         """The padding mask of N flattened tokens, where the input has the batch's shape, else None (all tokens count)."""
@@ -121,6 +123,11 @@ class Routing:
     shape: torch.Size
 
 
+def in_backward() -> bool:
+    """Whether a backward pass is under way: a forward pass is then one that gradient checkpointing makes again."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
 def plain(module: nn.Module) -> bool:
     """Whether a linear is an ordinary one, y = W x + b, whose weight the kernel may read instead of calling it: no subclass (quantised
     linears are), no hook, no parametrisation, no replaced forward, no special kind of tensor."""
@@ -133,6 +140,19 @@ def plain(module: nn.Module) -> bool:
     return "forward" not in module.__dict__ and type(module.weight) in (nn.Parameter, Tensor) and module.weight.dtype in FLOATS
 
 
+@dataclass
+class Memory:
+    """What was known of the texts of one call."""
+
+    shape: torch.Size
+    sample: Tensor  # some entries of the input, to tell calls of one shape apart
+    mask: Tensor | None
+    texts: tuple
+    used: bool = False
+
+
+REMEMBERED = 32  # calls that may wait for their backward pass
+SAMPLED = 61  # entries of an input
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
 
@@ -147,6 +167,7 @@ class Call:
     bias: Tensor | None
     out: Tensor | None = None  # the frozen linear's answer to x, where it was asked already
     autocast: torch.dtype | None = None
+    again: bool = False  # made again by gradient checkpointing
     kept: Tensor | None = None  # what a method hands from its forward pass to its extra loss
 
     @property
@@ -199,6 +220,7 @@ class Adapter(nn.Module):
         self.mask: Tensor | None = None  # the last dropout mask, 0 or 1 / (1 - p)
         self.sink: dict = {}  # what the kernel's backward leaves for the probes
         self.ran = False  # whether it ever took part in a forward pass
+        self.memory: list[Memory] = []  # of calls that gradient checkpointing may make again
         self.silent = False  # ran without gradients inside a pass with gradients: what checkpoints of the reentrant kind do
         self.build()
 
@@ -326,7 +348,20 @@ class Adapter(nn.Module):
                 weight, bias = self.part.take(weight), None if bias is None else self.part.take(bias)
         elif out is None and self.part is not None:
             out = self.part.take(base(x), -1)
-        call = Call(base, x, self.context.mask_of(x), weight, bias, out)
+        call = Call(base, x, self.context.mask_of(x), weight, bias, out, again=in_backward())
+        if call.again:
+            texts, known = self.recall(call), self.context.texts
+            self.context.texts = texts
+            try:
+                return self.cast(x, call)
+            finally:
+                self.context.texts = known
+        if self.training and not torch.compiler.is_compiling():
+            self.remember(call)
+        return self.cast(x, call)
+
+    def cast(self, x: Tensor, call: Call) -> Tensor:
+        """`answer` in autocast's precision where that is on, which is off inside."""
         device = x.device.type
         if torch.is_autocast_enabled(device):
             call.autocast = torch.get_autocast_dtype(device)
@@ -348,7 +383,7 @@ class Adapter(nn.Module):
         """
         grad = torch.is_grad_enabled()
         loss = self.extra_loss(p, g, call) if p is not None and self.training and grad else None
-        if not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1:
+        if call.again:
             return
         self.ran = True
         self.silent = self.training and not grad and self.context.depth > 0 and self.context.grad
@@ -360,6 +395,28 @@ class Adapter(nn.Module):
         """Forget the last pass."""
         self.aux = self.last = None
         self.silent = False
+
+    def remember(self, call: Call) -> None:
+        """In a segment that gradient checkpointing will compute again: keep what is known of the texts, since by then the pass is over."""
+        if not (
+            torch._C._autograd._top_saved_tensors_default_hooks(True) or (self.context.grad and self.context.depth and not torch.is_grad_enabled())
+        ):
+            return
+        flat = call.x.detach().reshape(-1)
+        self.memory = [m for m in self.memory[1 - REMEMBERED :] if not m.used]
+        self.memory.append(Memory(call.shape, flat[:: max(1, len(flat) // SAMPLED)].clone(), call.mask, self.context.texts))
+
+    def recall(self, call: Call) -> tuple:
+        """What was known when this call was made first; the mask is put into it."""
+        fits = [m for m in self.memory if m.shape == call.shape]
+        if len(fits) > 1:  # several forward passes before one backward pass
+            flat = call.x.detach().reshape(-1)
+            sample = flat[:: max(1, len(flat) // SAMPLED)]
+            fits = [m for m in fits if torch.equal(m.sample, sample)] or fits
+        if not fits:
+            return self.context.texts
+        fits[-1].used, call.mask = True, fits[-1].mask
+        return fits[-1].texts
 
     # Casting and copying
 
@@ -377,7 +434,7 @@ class Adapter(nn.Module):
 
     def __getstate__(self) -> dict:
         """A copy is taken between passes: what the last one left stays behind (tensors of a graph cannot be copied)."""
-        return {**self.__dict__, "aux": None, "last": None, "mask": None, "sink": {}}
+        return {**self.__dict__, "aux": None, "last": None, "mask": None, "sink": {}, "memory": []}
 
 
 def balance_loss(p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor:

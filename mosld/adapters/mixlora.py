@@ -69,7 +69,7 @@ class MixLoRA(Adapter):
             return super().answer(x, call)
         route = self.route(x, call)
         self.note(route.p if self.router is not None else None, route.record.gate, call)
-        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
+        if not call.again:
             self.last = route.record
         return self.mixed(x, route, call) if self.site.target == "down" else self.each(x, route, call)
 

@@ -8,7 +8,7 @@ given is its encoder's. A mask [M, 1, L, L] of which token sees which says that 
 mask is known, or one of another length (text before pictures are put beside it). In cross-attention the keys and values read the other side's
 texts, and their mask is that side's.
 
-Gradient checkpointing computes layers again outside of any pass. Each layer therefore remembers, by its input, what was known of the texts.
+Gradient checkpointing computes layers again outside of any pass: each adapter then remembers what it knew (`Adapter.remember`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from mosld.adapters.adapter import Adapter, Context
 from mosld.adapters.plan import layers
 
 SOURCES = ("encoder_hidden_states", "key_value_states")
-REMEMBERED = 32  # forward passes that may wait for their backward pass
 
 
 class Owner(Protocol):
@@ -47,10 +46,9 @@ class Passes:
         self.explicit = False  # a mask was given to the handle: hooks leave it alone
         self.checked = False
         self._hooks: list = []
-        where, above, around, blocks = layers(model, names), {"": None}, {}, {}
+        where, above, around = layers(model, names), {"": None}, {}
         for name in names:
             layer = where[name][1] or name
-            blocks[where[name][1]] = None
             above.update((layer[:i], None) for i, c in enumerate(layer) if c == ".")
             parent = name.rpartition(".")[0]
             if parent != layer:
@@ -62,9 +60,9 @@ class Passes:
                 continue
             takes = _parameters(module)
             whole = "decoder_input_ids" in takes or "decoder_attention_mask" in takes
-            self._put(module, _Entry(self, top=name == "", mask=None if whole else takes.get("attention_mask"), takes=takes))
-        for name in filter(None, blocks):
-            self._put(model.get_submodule(name), _Layer(self))
+            hook = _Entry(self, top=name == "", mask=None if whole else takes.get("attention_mask"), takes=takes)
+            self._hooks.append(module.register_forward_pre_hook(hook.enter, with_kwargs=True))
+            self._hooks.append(module.register_forward_hook(hook.leave, always_call=True))
         for name in around:
             module = model.get_submodule(name)
             takes = _parameters(module)
@@ -72,10 +70,6 @@ class Passes:
             if source:
                 hook = _Crossing(self, source, takes[source])
                 self._hooks.append(module.register_forward_pre_hook(hook.enter, with_kwargs=True))
-
-    def _put(self, module: nn.Module, hook: _Entry | _Layer) -> None:
-        self._hooks.append(module.register_forward_pre_hook(hook.enter, with_kwargs=True))
-        self._hooks.append(module.register_forward_hook(hook.leave, always_call=True))
 
     def remove(self) -> None:
         for hook in self._hooks:
@@ -147,43 +141,6 @@ class _Entry:
             context.source = None
         if self.top and not self.passes.checked and not torch.compiler.is_compiling():
             self.passes.check()
-
-
-class _Layer:
-    """Hooks of a layer: what is known of its texts, remembered for when gradient checkpointing computes it again."""
-
-    def __init__(self, passes: Passes):
-        self.passes = passes
-        self.known: dict[tuple, tuple] = {}  # by address and shape of the layer's input
-        self.before: list = []
-
-    def __getstate__(self) -> dict:
-        return {"passes": self.passes, "known": {}, "before": []}
-
-    def enter(self, _, args, kwargs) -> None:
-        if torch.compiler.is_compiling():
-            return
-        context = self.passes.owner.context_now
-        if torch._C._current_graph_task_id() == -1:
-            if context.grad:
-                key = _key(args, kwargs)
-                self.known.pop(key, None)
-                self.known[key] = context.known()
-                if len(self.known) > REMEMBERED:
-                    del self.known[next(iter(self.known))]
-            return
-        self.before.append(context.known())
-        if self.known:
-            context.know(self.known.get(_key(args, kwargs)) or next(reversed(self.known.values())))
-
-    def leave(self, *_) -> None:
-        if self.before:
-            self.passes.owner.context_now.know(self.before.pop())
-
-
-def _key(args: tuple, kwargs: dict) -> tuple:
-    x = next((v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)), None)
-    return () if x is None else (x.data_ptr(), x.shape)
 
 
 class _Crossing:
