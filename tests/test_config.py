@@ -20,6 +20,7 @@ UNUSUAL = {
     "side": "output",
     "balance": 0.5,
     "targets": ("q", "up"),
+    "exclude": ("1.fc1", "o"),
     "tasks": {"world/mood": 1.0, "real/piqa": 2.5},
     "held_out": ("world/tense", "real/siqa"),
     "instruction": "Is it so: é, or not",
@@ -48,6 +49,15 @@ def test_links_and_json_restore_every_knob():
     assert RunConfig.from_json(config.to_json()) == config
     for name, value in UNUSUAL.items():
         assert getattr(config, name) == value
+
+
+def test_a_regular_expression_among_names_goes_on_to_the_end_of_the_text_and_is_checked():
+    config = RunConfig(targets=r"q+v, re:.*\.[02]\.(a{1,2}|c+)d")
+    assert config.targets == ("q", "v", r"re:.*\.[02]\.(a{1,2}|c+)d")
+    assert RunConfig.from_url(config.to_url()) == RunConfig(targets=to_text("targets", config.targets)) == config
+    assert RunConfig(targets="re:a,b").targets == ("re:a,b",) and RunConfig(exclude="pre:a,b").exclude == ("pre:a", "b")
+    with pytest.raises(ConfigError, match=r"^exclude: 're:\(' is no regular expression \(.*\); write re: and one that fits whole names"):
+        RunConfig(exclude="re:(")
 
 
 def test_the_default_link_is_the_version_alone_and_links_are_short():

@@ -122,7 +122,7 @@ class Controls:
         }
         common["visible"] = name not in self.settled(*self._arms_to_parts(self.default))
         value = self._shown(knob, knob.default)
-        if knob.kind in ("tasks", "names") and name != "targets":
+        if name in ("tasks", "held_out"):
             part = gr.Dropdown(self.tasks, value=value, multiselect=True, allow_custom_value=True, **common)
         elif knob.choices:
             texts = [(METHODS[c].label if name == "method" else str(c), c) for c in knob.choices]
