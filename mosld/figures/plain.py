@@ -89,6 +89,11 @@ def bars(values: Mapping[str, float] | pd.Series, title: str = "", xlabel: str =
     return picture
 
 
+def inside(column: str, ends: np.ndarray) -> np.ndarray:
+    """Mean and ends [3, n] with the ends of an accuracy kept between 0 and 1, which a t interval of a share knows nothing of."""
+    return np.clip(ends, 0, 1) if column == "accuracy" else ends
+
+
 @styled
 def dots(
     table: pd.DataFrame,
@@ -113,7 +118,7 @@ def dots(
     for i, a in enumerate(arms):
         part = table if arm is None else table[table[arm] == a]
         groups = [part.loc[part[row] == name, value].to_numpy(float) for name in names]
-        ends = np.array([interval(g) if len(g) else (np.nan,) * 3 for g in groups]).T
+        ends = inside(value, np.array([interval(g) if len(g) else (np.nan,) * 3 for g in groups]).T)
         place = np.arange(len(names)) + (i - (len(arms) - 1) / 2) * 0.62 / len(arms)
         look = marker(i)
         ax.hlines(place, ends[1], ends[2], color=look["color"], linewidth=1.6)
@@ -143,7 +148,7 @@ def curves(table: pd.DataFrame, x: str, y: str, arm: str, title: str = "", xlabe
     ax = axes[0, 0]
     for i, (name, part) in enumerate(table.groupby(arm, sort=False)):
         places, groups = zip(*part.groupby(x)[y], strict=True)
-        mean, low, high = np.array([interval(values) for values in groups]).T
+        mean, low, high = inside(y, np.array([interval(values) for values in groups]).T)
         ax.plot(places, mean, label=str(name), marker="." if len(places) < 15 else None, **line(i))
         if np.isfinite(low).any():
             ax.fill_between(places, low, high, color=line(i)["color"], alpha=0.16, linewidth=0)

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from mosld.figures.plain import cells
-from mosld.figures.style import SOFT, Picture, canvas, legend, line, reference, styled
+from mosld.figures.plain import cells, inside
+from mosld.figures.style import SOFT, Picture, canvas, legend, line, marker, reference, styled
 from mosld.probes.seeds import interval
 from mosld.training.frame import IMBALANCE
 from mosld.training.runlog import RunLog
@@ -45,14 +45,14 @@ def losses(runs: Runs) -> Picture:
 def accuracy(runs: Runs) -> Picture:
     """Accuracy by step of every task, held-out tasks last, with lines at chance and at the commonest answer.
 
-    The last point of a run that came to its end is on test rows, those before it are on validation rows.
+    Lines are of validation rows. The test rows, other questions, are scored at the end of a run: hollow marks that no line leads to.
     """
     logs, table = _list(runs), tables(runs, "accuracies")
     names = [*logs[0].tasks, *logs[0].held_out]
     columns = min(len(names), 3)
     picture, axes = canvas(-(-len(names) // columns), columns, width=3.1, height=2.4, sharey=True)
     for ax, name in zip(axes.flat, names, strict=False):
-        _lines(ax, table[table.task == name], "accuracy", logs[0].arms)
+        _accuracies(ax, table[table.task == name], logs[0].arms)
         reference(ax, logs[0].chance[name], "chance")
         if logs[0].majority[name] > logs[0].chance[name] + 0.02:
             reference(ax, logs[0].majority[name], "commonest answer")
@@ -156,7 +156,7 @@ def overview(log: RunLog) -> Picture:
     _losses(loss, log)
     loss.set(title="Loss", ylabel="")
     scores = log.accuracies()
-    _lines(right, scores[scores.task.isin(log.tasks)], "accuracy", log.arms)
+    _accuracies(right, scores[scores.task.isin(log.tasks)], log.arms)
     reference(right, sum(log.chance[t] for t in log.tasks) / len(log.tasks), "chance")
     right.set(title="Accuracy, mean of the mixture", ylim=(0, 1.02))
     _lines(info, log.routing(), "information", log.arms)
@@ -184,11 +184,22 @@ def _lines(ax, table: pd.DataFrame, value: str, arms: list[str], over: str = "se
             continue
         own = own.assign(**{over: own.get(over, 0)})
         wide = own.pivot_table(index="step", columns=over, values=value, aggfunc="mean", dropna=False)
-        mean, low, high = interval(wide.to_numpy(float))
+        mean, low, high = inside(value, np.array(interval(wide.to_numpy(float))))
         ax.plot(wide.index, mean, label=arm, marker="." if len(wide) < 12 else None, **line(i))
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         if np.isfinite(low).any():
             ax.fill_between(wide.index, low, high, color=line(i)["color"], alpha=0.16, linewidth=0)
+
+
+def _accuracies(ax, table: pd.DataFrame, arms: list[str]) -> None:
+    """Lines of the validation rows; the accuracy on test rows as a hollow mark an arm."""
+    _lines(ax, table[table.part == "validation"], "accuracy", arms)
+    test = table[table.part == "test"]
+    for i, arm in enumerate(arms):
+        own = test[test.arm == arm]
+        if len(own):
+            look = {**marker(i), "markerfacecolor": "none", "markeredgecolor": marker(i)["color"]}
+            ax.plot([own.step.max()], [own.accuracy.mean()], linestyle="none", label="on test rows" if i == len(arms) - 1 else None, **look)
 
 
 def _losses(ax, runs: Runs) -> None:

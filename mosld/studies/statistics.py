@@ -29,17 +29,23 @@ def spread(values: Sequence[float]) -> float:
     return math.sqrt(sum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
-def paired_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+def paired_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95, rows: int | None = None) -> tuple[float, float, float]:
     """Mean of `first` minus `second`, seed by seed, and the ends of its t interval; the ends are NaN for fewer than two seeds.
 
     The interval takes the differences as draws from a normal distribution and knows of no other runs: with many methods side by side
     one in twenty excludes 0 by chance.
+
+    rows: where the values are shares of so many questions, the interval is never narrower than these questions allow: a few seeds can agree
+    to the last question by luck. Both shares are taken as independent for that, which is on the safe side where the questions are the same.
     """
     differences = [a - b for a, b in zip(first, second, strict=True)]
     centre = mean(differences)
     if len(differences) < 2:
         return centre, math.nan, math.nan
-    half = t_quantile(len(differences) - 1, level) * spread(differences) / math.sqrt(len(differences))
+    deviation = spread(differences)
+    if rows:
+        deviation = max(deviation, math.sqrt(mean([(a * (1 - a) + b * (1 - b)) / rows for a, b in zip(first, second, strict=True)])))
+    half = t_quantile(len(differences) - 1, level) * deviation / math.sqrt(len(differences))
     return centre, centre - half, centre + half
 
 

@@ -86,14 +86,14 @@ class RunLog:
         return log
 
     def accuracies(self) -> pd.DataFrame:
-        """Columns step, arm, task, accuracy: one row a scoring."""
+        """Columns step, arm, task, accuracy, part: one row a scoring, of the part 'validation', at the end of a run 'test'."""
         rows = [
-            (f.step, arm, task, value)
+            (f.step, arm, task, value, "test" if f.event == "end" else "validation")
             for f in self.frames
             for arm, a in zip(self.arms, f.arms, strict=True)
             for task, value in (a.accuracy or {}).items()
         ]
-        return pd.DataFrame(rows, columns=["step", "arm", "task", "accuracy"])
+        return pd.DataFrame(rows, columns=["step", "arm", "task", "accuracy", "part"])
 
     def losses(self) -> pd.DataFrame:
         """Columns step, arm, loss, extra, lr, dropout: one row a step and arm."""

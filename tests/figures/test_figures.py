@@ -113,12 +113,20 @@ def test_the_accuracy_picture_has_chance_and_says_what_is_held_out():
         assert any(np.all(np.asarray(drawn.get_ydata()) == 0.25) for drawn in ax.lines)
 
 
+def test_test_rows_stand_apart_from_the_line_of_validation_rows():
+    ax = figures.accuracy(run(0)).axes[0]
+    lines = [d for d in ax.lines if d.get_label() in ("dropout 0", "dropout 0.1")]
+    assert [list(d.get_xdata()) for d in lines] == [[0], [0]]  # scored at step 0 on validation rows, at step 3 on test rows
+    marks = [d for d in ax.lines if d.get_markerfacecolor() == "none"]
+    assert [(list(d.get_xdata()), list(d.get_ydata())) for d in marks] == [([3], [0.4])] * 2
+
+
 def test_dots_are_means_with_intervals():
     table = pd.DataFrame({"task": ["a", "a", "b", "b"], "arm": ["x"] * 4, "accuracy": [0.2, 0.4, 0.6, 0.6]})
     ax = figures.dots(table, "accuracy", "task", "arm").axes[0]
     assert ax.lines[0].get_xdata().tolist() == pytest.approx([0.3, 0.6])
     ends = np.array([[s[0][0], s[1][0]] for s in ax.collections[0].get_segments()])
-    assert ends[0] == pytest.approx([0.3 - 12.706 * 0.1, 0.3 + 12.706 * 0.1], abs=1e-3)
+    assert ends[0] == pytest.approx([0, 1])  # 0.3 -+ 12.706 * 0.1, kept where a share can be
     assert ends[1] == pytest.approx([0.6, 0.6])
 
 

@@ -25,6 +25,15 @@ def test_paired_interval():
     assert paired_interval([3.0], [1.0])[0] == 2 and math.isnan(paired_interval([3.0], [1.0])[1])
 
 
+def test_the_interval_is_never_narrower_than_the_questions_allow():
+    # three seeds that agree to the last of 100 questions: sqrt(.5 * .5 * 2 / 100 / 3) is the least standard error
+    centre, low, high = paired_interval([0.5] * 3, [0.5] * 3, rows=100)
+    assert (centre, high) == pytest.approx((0, 4.303 * math.sqrt(0.5 / 100 / 3)), abs=1e-3) and low == -high
+    assert paired_interval([0.5] * 3, [0.5] * 3)[1:] == (0, 0)
+    wide = [0.2, 0.5, 0.8]
+    assert paired_interval(wide, [0.5] * 3, rows=100) == paired_interval(wide, [0.5] * 3)
+
+
 def test_evidence_against_sums_by_hand():
     # differences 1, 2, 3 against delta 1: mean 2, spread 1, t = 2 sqrt 3
     e = evidence([1.0, 2.0, 3.0], delta=1.0)
