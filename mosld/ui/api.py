@@ -7,10 +7,12 @@ The docstrings of the endpoints are what Gradio shows of them. Each refuses in o
 `annotations` from `__future__`): Gradio reads them.
 """
 
+import asyncio
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +25,7 @@ from mosld.tasks import catalogue
 from mosld.tasks.own import MAX_OPTION, MAX_OPTIONS, MAX_QUESTION
 from mosld.ui.facts import formula, shape_of
 from mosld.ui.lab import Lab
+from mosld.ui.limits import AWAY_SECONDS
 from mosld.ui.session import Session
 
 MOST_CHARACTERS = 20_000  # of a configuration
@@ -64,6 +67,15 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
     return int(value)
 
 
+def _named(value: Any, names: dict[str, str]) -> Any:
+    """Plain data in which own files have the names that a configuration gives them: no path of the server leaves it."""
+    if isinstance(value, dict):
+        return {names.get(k, k): _named(v, names) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named(v, names) for v in value] if names else value
+    return names.get(value, value) if isinstance(value, str) else value
+
+
 class WithSession:
     """The endpoints that work on the caller's own run."""
 
@@ -75,7 +87,11 @@ class WithSession:
             raise ConfigError("session: none is named; give a session_hash, as gradio_client does.")
         return self.lab.visitor(request)
 
-    def start_run(self, config: str, request: gr.Request) -> Iterator[dict]:
+    def _read(self, request: gr.Request) -> bool:
+        """Whether somebody reads the answers; a run whose answers nobody reads is paused after a while."""
+        return self.lab.handlers.sessions.reads(str(request.session_hash))
+
+    async def start_run(self, config: str, request: gr.Request) -> AsyncIterator[dict]:
         """Train a run to its end. Answers come as it goes on; the last one says how it ended. Cancel the job to pause it.
         It ends the run that this session had before. The page's limits hold.
 
@@ -88,15 +104,32 @@ class WithSession:
         with _told():
             session = self._session(request)
             session.prepare(read(config))
-        steps, step, note = session.config.steps, 0, ""
-        for text in session.stream():
-            told = json.loads(text)
-            if told.get("kind") == "error":
-                raise gr.Error(told["note"], print_exception=False)
-            note = told.get("note") or note
-            if told["k"] == "add":
-                step = told["frames"][-1][0]
-            yield {"state": told.get("state", session.state), "step": step, "steps": steps, "note": note, "link": "?c=" + session.link()}
+        number, step, steps, at, mark, last = session.run, 0, session.config.steps, 0, "", None
+        try:
+            while True:
+                resting, texts = not session.busy, session.news(number, at, mark) if self._read(request) else []
+                for told in map(json.loads, texts):
+                    if told["k"] in ("run", "add") and told["frames"]:
+                        at, step = told.get("from", 0) + len(told["frames"]), told["frames"][-1][0]
+                    mark = told.get("mark", mark)
+                if time.monotonic() - session.fetched > AWAY_SECONDS:
+                    session.pause()
+                if session.run != number:
+                    raise ConfigError("run: another run of this session has taken its place.")
+                if session.state == "failed":
+                    raise ConfigError(session.note)
+                answer = {"state": session.state, "step": step, "steps": steps, "note": session.note, "link": "?c=" + session.link()}
+                if answer != last:
+                    yield answer
+                last = answer
+                if resting and not texts:
+                    return
+                await asyncio.sleep(0.1)
+        except ConfigError as problem:
+            raise gr.Error(str(problem), print_exception=False) from None
+        finally:  # also where the caller cancels the job
+            if session.run == number:
+                session.pause()
 
     def read_frames(self, request: gr.Request, start: int = 0, most: int = 100, probes: bool = True) -> dict:
         """Frames of this session's run, also while it trains: loss, learning rate, dropout, accuracies and probes of every arm.
@@ -111,17 +144,18 @@ class WithSession:
             of a frame's probes) and more that frames refer to.
         """
         with _told():
-            session = self._session(request)
+            session = self.lab.look(request)
             start, most = _whole("start", start, 0, 10**9), _whole("most", most, 1, MOST_FRAMES)
-            if session.trainer is None:  # not started, or still loading
+            if session.config is None or session.state in ("waiting", "loading"):
                 return {"state": session.state, "frames": [], "next": start}
             header, frames = session.ask(lambda trainer: (trainer.log.header(), trainer.log.frames[start : start + most]))
         from mosld.studies.export_files import finite  # imports torch, as the run did
 
-        plain = [finite(f.to_dict()) for f in frames]
+        known = {name: header[name] for name in ("arms", "tasks", "held_out", "chance", "linears", "parameters", "versions")}
+        names = {str(path): name for name, path in session.own.items()}
+        known, plain = _named((known, [finite(f.to_dict()) for f in frames]), names)
         for arm in (a for f in plain for a in f["arms"] if not probes):
             arm["linears"] = None
-        known = {name: header[name] for name in ("arms", "tasks", "held_out", "chance", "linears", "parameters", "versions")}
         return {"state": session.state, **known, "frames": plain, "next": start + len(plain)}
 
     def route_text(
@@ -160,7 +194,7 @@ class WithSession:
             if max(map(len, options)) > MAX_OPTION:
                 raise ConfigError(f"options: one is longer than {MAX_OPTION} characters.")
             arm, layer, expert = _whole("arm", arm, 0, 5), _whole("layer", layer, -1, 999), _whole("expert", expert, -1, 63)
-            return self._session(request).ask(lambda trainer: _routed(trainer, text, options, arm, layer, projection, str(task), expert, force))
+            return self.lab.look(request).ask(lambda trainer: _routed(trainer, text, options, arm, layer, projection, str(task), expert, force))
 
 
 def _routed(trainer, text, options, arm, layer, projection, task, expert, force) -> dict:
@@ -227,9 +261,9 @@ def list_knobs() -> list[dict]:
 
 def place(lab: Lab) -> None:
     """Give the page its endpoints. Where there are MCP tools, those of a session stay callable but leave the list: what is listed is a tool."""
-    own, limits = WithSession(lab), lab.handlers.sessions.limits
+    own = WithSession(lab)
     listed = "undocumented" if tools() else "public"
-    gr.api(own.start_run, api_name="start_run", api_visibility=listed, concurrency_id="train", concurrency_limit=limits.runs)
+    gr.api(own.start_run, api_name="start_run", api_visibility=listed, concurrency_limit=None)
     gr.api(own.read_frames, api_name="read_frames", api_visibility=listed, concurrency_limit=4)
     gr.api(own.route_text, api_name="route_text", api_visibility=listed, concurrency_limit=2)
     for pure in (count_parameters, list_methods, list_tasks, list_knobs):

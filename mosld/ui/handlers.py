@@ -6,9 +6,9 @@ the catalogue, paths are only those of the visitor's own uploads.
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
@@ -17,10 +17,10 @@ from mosld.config import ConfigError, RunConfig
 from mosld.tasks import check
 from mosld.ui.controls import HIDEABLE, Controls
 from mosld.ui.facts import facts
-from mosld.ui.limits import UPLOAD_BYTES
 from mosld.ui.presets import PRESETS
 from mosld.ui.session import Session, message, say, shared
 from mosld.ui.sessions import Sessions
+from mosld.ui.wire import short
 
 
 class Handlers:
@@ -30,61 +30,67 @@ class Handlers:
         self.sessions, self.controls = sessions, controls
 
     def visitor(self, request: gr.Request) -> Session:
+        """The visitor's session, made where there is none: for what starts or keeps something. Raises ConfigError where the page is full."""
         return self.sessions.of(str(request.session_hash))
 
-    # The run. The first of each pair plans and answers at once, `stream` then carries it out.
+    def look(self, request: gr.Request) -> Session:
+        """The visitor's session, or an empty one that nobody keeps: for what only reads."""
+        return self.sessions.look(str(request.session_hash))
 
-    def start(self, request: gr.Request, *values) -> tuple:
-        """Plan a new run from the controls."""
-        return self._plan(request, lambda session: session.prepare(self.controls.read(*values)))
+    # The run. Each notes a wish and says what stands; the page fetches the frames by itself (`serve.py`).
 
-    def toggle(self, request: gr.Request) -> tuple:
+    def start(self, request: gr.Request, *values) -> str:
+        """Start a new run from the controls."""
+        return self.plan(request, lambda session: session.prepare(self.controls.read(*values)))
+
+    def toggle(self, request: gr.Request) -> str:
         """Pause what runs, or go on with what is paused."""
+        return self.plan(request, Session.toggle)
 
-        def act(session: Session):
-            if session.state in ("running", "loading", "ready"):
-                session.pause()
-            elif session.state == "idle" and session.left:
-                session.adopt(session.left)
-                session.go_on()
-            else:
-                session.go_on()
-
-        return self._plan(request, act)
-
-    def step1(self, request: gr.Request, *values) -> tuple:
+    def step1(self, request: gr.Request, *values) -> str:
         """Go on for one step, or begin a new run with it."""
         return self._step(1, request, values)
 
-    def step10(self, request: gr.Request, *values) -> tuple:
+    def step10(self, request: gr.Request, *values) -> str:
         """Go on for ten steps, or begin a new run with them."""
         return self._step(10, request, values)
 
-    def _step(self, steps: int, request: gr.Request, values) -> tuple:
+    def _step(self, steps: int, request: gr.Request, values) -> str:
         def act(session: Session):
-            if session.state == "paused":
+            if session.busy or session.state == "paused":
                 session.go_on(steps)
             else:
                 session.prepare(self.controls.read(*values), steps)
 
-        return self._plan(request, act)
+        return self.plan(request, act)
 
-    def reset(self, request: gr.Request) -> tuple:
-        session = self.visitor(request)
+    def reset(self, request: gr.Request) -> str:
+        session = self.look(request)
         session.halt()
-        return message("clear", state="idle", note="", link=session.link() if session.config else ""), *self.buttons(session)
+        return message("clear", state="idle", note="", link=session.link())
 
-    def stream(self, request: gr.Request) -> Iterator[str]:
-        """Messages for the page until the planned work is done; closed by gradio when the page is."""
-        yield from self.visitor(request).stream()
+    def plan(self, request: gr.Request, act) -> str:
+        """Carry out a wish in the visitor's session; what the page is told of it."""
+        try:
+            session = self.visitor(request)
+            act(session)
+        except ConfigError as problem:
+            return say(str(problem), error=True)
+        return session.word()
 
-    def settle(self, request: gr.Request) -> tuple:
-        """Buttons as the run's state has them, and the key under which this browser finds the run again."""
-        session = self.visitor(request)
-        return *self.buttons(session), session.key
+    def attach(self, request: gr.Request, memory) -> str:
+        """Find the page's session again, after the server was started anew or had let go of it."""
+        try:
+            session = self._kept(request, memory, ("tab",), None)
+        except ConfigError as problem:
+            return say(str(problem), "idle", error=True)
+        return session.word() if session else say("The lab was started anew, and the run that was here is gone. Press Run to start it again.", "idle")
 
-    def resync(self, request: gr.Request) -> str:
-        return self.visitor(request).whole()
+    async def rested(self, request: gr.Request) -> None:
+        """Wait until no run of the visitor is on its way."""
+        session = self.look(request)
+        while session.busy:
+            await asyncio.sleep(0.1)
 
     def change_lr(self, request: gr.Request, value) -> str:
         return self._change("lr", request, value)
@@ -97,7 +103,7 @@ class Handlers:
 
     def _change(self, name: str, request: gr.Request, value) -> str:
         """A hot change of one knob of a run that is there."""
-        session = self.visitor(request)
+        session = self.look(request)
         if session.state not in ("running", "paused"):
             return gr.skip()
         try:
@@ -107,27 +113,8 @@ class Handlers:
         return gr.skip()
 
     def speed(self, request: gr.Request, choice: str) -> None:
-        session = self.visitor(request)
+        session = self.look(request)
         session.delay = SPEEDS.get(choice, 0.0)
-
-    def _plan(self, request: gr.Request, act) -> tuple:
-        try:
-            session = self.visitor(request)
-            act(session)
-        except ConfigError as problem:
-            return say(str(problem), error=True), *[gr.skip()] * 4
-        return say("Waiting for a free place …", "loading") if session.state == "ready" else gr.skip(), *self.buttons(session)
-
-    @staticmethod
-    def buttons(session: Session) -> tuple:
-        """Pause or Resume, Step 1, Step 10, Reset: labels and whether they can be pressed."""
-        busy, paused = session.state in ("running", "loading", "ready"), session.state == "paused"
-        return (
-            gr.update(value="Resume" if paused else "Pause", interactive=busy or paused),
-            gr.update(interactive=not busy),
-            gr.update(interactive=not busy),
-            gr.update(interactive=session.state != "idle"),
-        )
 
     # Choices that fill other controls.
 
@@ -159,30 +146,36 @@ class Handlers:
     # Links and files.
 
     def restore(self, request: gr.Request, memory) -> tuple:
-        """Fill the page from its address: settings (c), hidden groups of controls (hide); or offer the run left in this browser.
+        """Fill the page from its address: settings (c), hidden groups of controls (hide); and give it back its run, or that left in this browser.
 
-        A link that cannot be read leaves the controls as they are and says why. Run can be pressed from here on, not before the controls
-        hold what the link says.
+        `memory`: the keys that the browser keeps (`KEYS`). A link that cannot be read leaves the controls as they are and says why.
         """
         query = dict(request.query_params)
         self.sessions.warm()
-        feed, config, hidden, go_on = gr.skip(), RunConfig(), set(), gr.skip()
+        feed, config, hidden = gr.skip(), RunConfig(), set()
         try:
             hidden = hidden_groups(query.get("hide", ""))
-            if "c" in query:
-                config = RunConfig.from_url(query["c"])
-                check([*config.tasks, *config.held_out], files=False)
-            else:
-                left = self.sessions.left(self.visitor(request), memory)
-                if left is not None:
-                    config, step = left
-                    feed = say(
-                        f"A run of yours stopped at step {step} of {config.steps}: press Resume to go on with it, or Run for a new one.", "left"
-                    )
-                    go_on = gr.update(value="Resume", interactive=True)
+            linked = RunConfig.from_url(query["c"]) if "c" in query else None
+            if linked is not None:
+                check([*linked.tasks, *linked.held_out], files=False)
+            session = self._kept(request, memory, ("tab", "browser"), linked)
+            config = session.config if session else linked or config
+            feed = session.word() if session else feed
         except ConfigError as problem:
-            feed, config = say(str(problem), error=True), RunConfig()
-        return feed, go_on, gr.update(interactive=True), *[gr.update(visible=name not in hidden) for name in HIDEABLE], *self.controls.fill(config)
+            feed = say(str(problem), error=True)
+        return feed, *[gr.update(visible=name not in hidden) for name in HIDEABLE], *self.controls.fill(config)
+
+    def _kept(self, request: gr.Request, memory, names: tuple[str, ...], linked: RunConfig | None) -> Session | None:
+        """The session of a key that the browser keeps: that of this tab (after a reload), or of one that is closed. Where the address holds
+        other settings than the session's run, those count. Raises ConfigError."""
+        keys = json.loads(memory) if isinstance(memory, str) and MEMORY.fullmatch(memory) else {}
+        for name in names:
+            session = self.sessions.attach(str(request.session_hash), keys.get(name), unless_used=name != "tab")
+            if session is not None and session.config is not None and (linked is None or session.link() == linked.to_url()):
+                return session
+            if session is not None:
+                self.sessions.detach(str(request.session_hash))
+        return None
 
     def link(self, request: gr.Request, hide: list[str], *values) -> tuple[str, str]:
         """The address part that restores the controls and hides some, and a sentence."""
@@ -197,33 +190,16 @@ class Handlers:
             return "", say(str(problem), error=True)
 
     def upload(self, request: gr.Request, path: str | None, chosen: list[str]) -> tuple:
-        """Take a task file of the visitor's own, if every line of it is in order."""
-        from mosld.tasks import own
-
+        """Take a task file of the visitor's own, and say what was understood of it."""
         if not path:
             return gr.skip(), gr.skip()
-        source = Path(path)
         try:
             session = self.visitor(request)
-            if source.suffix.lower() not in (".jsonl", ".csv"):
-                raise ConfigError(f"file: '{source.name[:60]}' is not allowed; give a .jsonl or a .csv file.")
-            if source.stat().st_size > UPLOAD_BYTES:
-                raise ConfigError(f"file: {source.stat().st_size:,} bytes are too many; give at most {UPLOAD_BYTES:,}.")
-            if len(session.own) >= 8:
-                raise ConfigError("file: 8 files of your own are here already; reload the page to start afresh.")
-            own.load(source)
-            name = re.sub(r"[^A-Za-z0-9_-]+", "_", source.stem)[:40] or "own"
-            kept = session.folder / "own" / (name + source.suffix.lower())
-            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            shutil.copyfile(source, kept)
+            name, words = session.keep(Path(path))
         except ConfigError as problem:
-            return gr.skip(), say(str(problem).replace(str(source), source.name), error=True)
-        session.own[str(kept)] = kept
-        choices = [*self.controls.tasks, *((f"{Path(p).name} — own", p) for p in session.own)]
-        return gr.update(choices=choices, value=[*chosen, str(kept)]), say(f"{kept.name} is read and chosen.")
-
-    def leave(self, request: gr.Request) -> None:
-        self.sessions.drop(str(request.session_hash))
+            return gr.skip(), say(str(problem), error=True)
+        choices = [*self.controls.tasks, *((f"{short(name)} — own", name) for name in session.own)]
+        return gr.update(choices=choices, value=[*dict.fromkeys([*chosen, name])]), say(f"{short(name)} is read and chosen. {words}")
 
 
 def hidden_groups(text: str) -> set[str]:
@@ -234,4 +210,10 @@ def hidden_groups(text: str) -> set[str]:
     return names
 
 
+# What a browser keeps of its run: the tab's own over a reload, and the last one of all tabs. Given to `restore` and `attach` in place of a value.
+KEYS = """() => {
+  const get = (store) => { try { return window[store].getItem("mosld-run") || ""; } catch { return ""; } };
+  return [JSON.stringify({ tab: get("sessionStorage"), browser: get("localStorage") })];
+}"""
+MEMORY = re.compile(r'\{"tab":"[\w-]{0,40}","browser":"[\w-]{0,40}"\}')
 SPEEDS = {"Full speed": 0.0, "4 steps a second": 0.25, "1 step a second": 1.0}

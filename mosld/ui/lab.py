@@ -28,18 +28,26 @@ class Lab:
 
     handlers: Handlers
     feed: gr.HTML
-    buttons: list[gr.Button]  # Pause, Step 1, Step 10, Reset
-    memory: gr.BrowserState
+    memory: gr.Textbox  # the keys that the browser keeps, given by `KEYS`
 
     def visitor(self, request: gr.Request) -> Session:
+        """The visitor's session, made where there is none: for what starts or keeps something. Raises ConfigError where the page is full."""
         return self.handlers.visitor(request)
 
+    def look(self, request: gr.Request) -> Session:
+        """The visitor's session, or an empty one that nobody keeps: for what only reads."""
+        return self.handlers.look(request)
+
     def train(self, event, plan, inputs) -> gr.events.Dependency:
-        """Wire `event` (such as button.click) to a handler that plans a run, and to the stream that carries it out."""
-        limits = self.handlers.sessions.limits
-        planned = event(plan, inputs, [self.feed, *self.buttons], **AT_ONCE)
-        streamed = planned.then(self.handlers.stream, None, self.feed, concurrency_id="train", concurrency_limit=limits.runs, **QUIET)
-        return streamed.then(self.handlers.settle, None, [*self.buttons, self.memory], **AT_ONCE)
+        """Wire `event` (such as button.click) to a handler that notes a wish and gives one message for the feed; the frames come by themselves.
+
+        Nothing is pending while a run trains, so every button can be pressed at any time.
+        """
+        return event(plan, inputs, self.feed, trigger_mode="multiple", **AT_ONCE)
+
+    def after(self, planned: gr.events.Dependency) -> gr.events.Dependency:
+        """What is chained to the result happens once the run planned by `planned` rests."""
+        return planned.then(self.handlers.rested, None, None, trigger_mode="multiple", concurrency_limit=None, **QUIET)
 
     @staticmethod
     def picture(view: View) -> gr.HTML:

@@ -1,11 +1,9 @@
 """The page: what stands where, and which handler answers which event.
 
-- `build()`: the whole interface as gr.Blocks; `launch(page)`: serves it, hardened (see the comments there).
+- `build()`: the whole interface as gr.Blocks. `serve.py` serves it.
 """
 
 from __future__ import annotations
-
-import os
 
 import gradio as gr
 
@@ -15,15 +13,15 @@ from mosld.ui.canvas import VIEWS
 from mosld.ui.canvas.timeline import FEED_HTML, TIMELINE_HTML, feed_javascript, timeline_javascript
 from mosld.ui.controls import HIDEABLE, Controls, task_choices
 from mosld.ui.facts import facts
-from mosld.ui.handlers import SPEEDS, Handlers
+from mosld.ui.handlers import KEYS, SPEEDS, Handlers
 from mosld.ui.lab import AT_ONCE, COPY, Lab
-from mosld.ui.limits import KEEP_SECONDS, QUEUE, UPLOAD_BYTES, Limits
+from mosld.ui.limits import KEEP_SECONDS, Limits
 from mosld.ui.presets import PRESETS
 from mosld.ui.record import shipped
 from mosld.ui.sessions import Sessions
 from mosld.ui.shown import shown
 from mosld.ui.tabs import TABS
-from mosld.ui.theme import css, theme
+from mosld.ui.turns import LINE
 
 HEAD = (
     '<div class="lab-head"><h1>MoSLD Lab</h1>'
@@ -45,7 +43,7 @@ def build(limits: Limits | None = None) -> gr.Blocks:
     with gr.Blocks(title="MoSLD Lab", analytics_enabled=False, fill_width=True, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)) as page:
         _html(HEAD)
         feed = gr.HTML(shipped(), html_template=FEED_HTML, js_on_load=feed_javascript(), elem_id="feed", apply_default_css=False)
-        memory = gr.BrowserState("", storage_key="mosld-run")
+        memory = gr.Textbox(visible=False)
         folds: dict[str, gr.blocks.Block] = {}
         with gr.Row(elem_id="lab"):
             with gr.Column(elem_id="panel"):
@@ -74,15 +72,15 @@ def build(limits: Limits | None = None) -> gr.Blocks:
             with gr.Column(elem_id="stage"):
                 with gr.Column(elem_id="bar"):
                     with gr.Row(elem_id="transport"):
-                        run = gr.Button("Run", variant="primary", size="md", elem_id="run", interactive=False)
-                        pause = gr.Button("Pause", size="md", elem_id="pause", interactive=False)
+                        run = gr.Button("Run", variant="primary", size="md", elem_id="run")
+                        pause = gr.Button("Pause", size="md", elem_id="pause")
                         step1 = gr.Button("Step 1", size="md", elem_id="step1")
                         step10 = gr.Button("Step 10", size="md", elem_id="step10")
-                        reset = gr.Button("Reset", size="md", elem_id="reset", interactive=False)
+                        reset = gr.Button("Reset", size="md", elem_id="reset")
                         speed = gr.Dropdown(list(SPEEDS), value=next(iter(SPEEDS)), show_label=False, label="Speed", elem_id="speed", container=False)
                     gr.HTML(html_template=TIMELINE_HTML, js_on_load=timeline_javascript(), elem_id="timeline", apply_default_css=False)
-                buttons, values = [pause, step1, step10, reset], controls.inputs
-                lab = Lab(h, feed, buttons, memory)
+                values = controls.inputs
+                lab = Lab(h, feed, memory)
                 with gr.Tabs():
                     for title, names in LIVE.items():
                         with gr.Tab(title):
@@ -94,9 +92,9 @@ def build(limits: Limits | None = None) -> gr.Blocks:
 
         for button, handler, inputs in ((run, h.start, values), (pause, h.toggle, None), (step1, h.step1, values), (step10, h.step10, values)):
             lab.train(button.click, handler, inputs)
-        reset.click(h.reset, None, [feed, *buttons], **AT_ONCE)
+        reset.click(h.reset, None, feed, **AT_ONCE)
         speed.change(h.speed, speed, None, **AT_ONCE)
-        feed.resync(h.resync, None, feed, **AT_ONCE)
+        feed.attach(h.attach, memory, feed, js=KEYS, **AT_ONCE)
         for name, handler in (("lr", h.change_lr), ("dropout", h.change_dropout), ("balance", h.change_balance)):
             part = controls.parts[name]
             events = [part.release] if isinstance(part, gr.Slider) else [part.submit, part.blur]
@@ -110,34 +108,11 @@ def build(limits: Limits | None = None) -> gr.Blocks:
         gr.on([p.change for p in values], h.facts, values, note, trigger_mode="always_last", **AT_ONCE)
         copy.click(h.link, [hide, *values], [link, feed], **AT_ONCE).then(None, link, None, js=COPY)
         own.upload(h.upload, [own, controls.parts["tasks"]], [controls.parts["tasks"], feed], **AT_ONCE)
-        page.load(h.restore, memory, [feed, pause, run, *(folds[name] for name in HIDEABLE), *values], **AT_ONCE)
-        page.unload(h.leave)
+        page.load(h.restore, memory, [feed, *(folds[name] for name in HIDEABLE), *values], js=KEYS, **AT_ONCE)
         api.place(lab)
-    return page.queue(max_size=QUEUE, default_concurrency_limit=8)
+    page.sessions = h.sessions
+    return page.queue(max_size=2 * LINE, default_concurrency_limit=8)
 
 
 def _html(text: str) -> gr.HTML:
     return gr.HTML(html_template=text, apply_default_css=False)
-
-
-def launch(page: gr.Blocks, **extra):
-    """Serve the page with every open door shut that Gradio leaves open by default.
-
-    No monitoring page, no run history, no analytics, no server-side rendering (it starts a second server), no traceback in the
-    browser, small uploads, temporary files deleted after an hour. MCP tools only where MOSLD_MCP=1 asks for them. `extra` goes to
-    gradio's launch.
-    """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    settings = {
-        "theme": theme(),
-        "css": css(),
-        "enable_monitoring": False,
-        "run_history": False,
-        "show_error": False,
-        "ssr_mode": False,
-        "max_file_size": UPLOAD_BYTES,
-        "footer_links": [],
-        "pwa": False,
-        "mcp_server": api.tools(),
-    }
-    return page.launch(**{**settings, **extra})

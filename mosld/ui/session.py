@@ -1,22 +1,24 @@
 """One visitor's session: its run, its files, its folder. The only module of the page that meets torch, and that only once needed.
 
-- `Session`: prepare a run, stream its messages, pause, step, change, ask, resume, save. All state of a visitor is in it.
+- `Session`: wishes (`prepare`, `go_on`, `toggle`, `pause`, `halt`, `change`), each carried out at once, the last one counts; `ask` looks into
+  the run; `news` is what a page has not got yet, `stream` the same as an iterator.
 - `message`, `say`: what is sent to the page; `runs`: run directories; `imports`: what takes seconds to import.
-- `share_cores`: threads of one run, so that visitors do not slow one another down.
+- `computing`: inside the block this thread computes, when its turn comes, with the threads of one run.
 
-A run trains in a thread of its own; `stream()` hands its frames on, packed, about ten times a second. When the visitor's page
-closes, `stream()` is closed: the thread ends after its step and saves log and adapters, which can be resumed for a while.
-Messages are JSON texts for `canvas/store.js`.
+A run trains in a thread of its own, on its turn, once it has a place (`turns.py`). Nothing waits for the page: packed frames are kept, and a page
+fetches those from an index on, in pieces. A run whose messages nobody fetches any more is paused, which writes its checkpoint; its place is given
+back whenever it rests. Messages are JSON texts for `canvas/store.js`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import queue
 import re
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +28,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.limits import Limits
+from mosld.ui.limits import AWAY_SECONDS, UPLOAD_BYTES, UPLOADS, Limits, size
+from mosld.ui.turns import FIRST, QUESTION, TRAINING, Places, Ticket, Turn, Turns
 from mosld.ui.wire import Packer, header, to_json
 
-TICK = 0.1  # seconds between two messages
+TICK = 0.1  # seconds between two looks of who waits
+PIECE = 256_000  # characters of frames in one message
 KEPT_RUNS = 8  # run directories of one visitor
-ROOT = Path(tempfile.gettempdir()) / "mosld-sessions"
-KEY = re.compile(r"[A-Za-z0-9_-]{22}")  # what secrets.token_urlsafe(16) gives; nothing else becomes part of a path
+KEY = re.compile(r"[A-Za-z0-9_-]{22}")  # what secrets.token_urlsafe(16) gives
+BUSY = ("waiting", "loading", "running")
 log = logging.getLogger(__name__)
 
 
@@ -46,24 +50,29 @@ def say(sentence: str, state: str | None = None, error: bool = False) -> str:
     return message("say", note=sentence, kind="error" if error else "", **({"state": state} if state else {}))
 
 
-class _Job:
-    """One press of Run, Resume or Step: a thread that trains and a queue of what it has to tell."""
+def folder_name(key: str) -> str:
+    """The name of a session's folder: from the key it can be told, but not the key from it, so that nobody who lists the folders has a key."""
+    return "s-" + hashlib.sha256(key.encode()).hexdigest()[:32]
 
-    def __init__(self, kind: str, config: RunConfig | None, steps: int | None):
-        self.kind, self.config, self.steps = kind, config, steps
-        self.out: queue.SimpleQueue = queue.SimpleQueue()
-        self.halt = threading.Event()
-        self.stale = False  # the visitor has moved on: nothing it says counts any more
+
+class _Run:
+    """One run: what is wished of it, and the thread that carries it out. `goal`: train until that step, 0 is pause."""
+
+    def __init__(self, config: RunConfig, folder: Path):
+        self.config, self.folder, self.trainer = config, folder, None
+        self.goal, self.step, self.first, self.pace = 0, -1, 0, 0.0  # step: the last one made; pace: seconds a step since step `first`
+        self.brisk = False  # only a few steps are wanted: the visitor's delay is for the others
+        self.packer: Packer | None = None
+        self.dropped = False  # the visitor has moved on: nothing it says counts any more
+        self.leaving = False  # its thread has decided to end
         self.thread: threading.Thread | None = None
-        self.told = threading.Event()  # its stream has ended
+        self.ticket = Ticket(0, lambda: None)
+        self.using = threading.Lock()  # held by who uses the trainer
         self.asked: queue.SimpleQueue = queue.SimpleQueue()  # (question, Future) to be answered between two steps
 
-    def rest(self, trainer, seconds: float) -> bool:
-        """Wait before the next step, answering what is asked meanwhile; whether the run shall pause."""
-        end = time.monotonic() + seconds
-        while not self.halt.wait(max(0, min(TICK, end - time.monotonic()))) and time.monotonic() < end:
-            self.answer(trainer)
-        return self.halt.is_set()
+    def left(self) -> float | None:
+        """Seconds until it comes to its goal, as far as it can be told."""
+        return max(0, self.goal - self.step) * self.pace if self.pace else None
 
     def answer(self, trainer) -> None:
         """Answer what was asked so far."""
@@ -72,256 +81,431 @@ class _Job:
             if future.set_running_or_notify_cancel():
                 try:
                     future.set_result(question(trainer))
-                except Exception as problem:  # the one who asked gets it
+                except BaseException as problem:  # the one who asked gets it
                     future.set_exception(problem)
 
 
 class Session:
-    """A visitor. `state` is idle, ready, loading, running, paused, ended or failed."""
+    """A visitor. `state` is idle, waiting, loading, running, paused, ended or failed."""
 
-    def __init__(self, limits: Limits, root: Path = ROOT):
+    def __init__(self, limits: Limits, root: Path, key: str = "", places: Places | None = None, turns: Turns | None = None):
         self.limits = limits
-        self.key = secrets.token_urlsafe(16)
-        self.folder = root / self.key
-        self.own: dict[str, Path] = {}  # a visitor's uploaded task files: path as it stands in the configuration
-        self.state = "idle"
+        self.key = key or secrets.token_urlsafe(16)
+        self.folder = root / folder_name(self.key)
+        self.own: dict[str, Path] = {}  # a visitor's uploaded task files, by the name they have in a configuration
+        self.state, self.note, self.error = "idle", "", False
         self.config: RunConfig | None = None
-        self.trainer = None
-        self.run = 0  # number of the run, so that late frames of an older one are told apart
-        self.left = ""  # key of the run that an earlier session of this browser left
+        self.run = max((int(p.name[4:]) for p in runs(self.folder)), default=0)  # of the run, so that late frames of an older one are told apart
         self.delay = 0.0  # seconds to wait after each step
-        self.seen = time.monotonic()
+        self.seen = self.fetched = time.monotonic()
         self.tabs: dict[str, object] = {}  # what a tab keeps for this visitor, by the tab's name
-        self._adopted = False  # the page has not been told of the adopted run's frames yet
-        self._sent: list[list] = []  # packed frames of the run
-        self._plan: tuple | None = None
-        self._job: _Job | None = None
-        self._lock = threading.Lock()
-        self._looking = threading.Lock()  # held by who uses the trainer: the thread of a job, or a question between jobs
+        self.places, self.turns = places or Places(limits.runs, limits.memory), turns or Turns(limits.workers, limits.threads)
+        self.make_room: Callable[[int], None] = lambda size: None  # asks other sessions for memory
+        self._run: _Run | None = None
+        self._header: str | None = None
+        self._frames: list[str] = []  # packed frames of the run
+        self._lock = threading.RLock()
+        self._news = threading.Condition(self._lock)
 
-    # What handlers call; each returns at once.
+    @property
+    def trainer(self):
+        return self._run.trainer if self._run is not None else None
+
+    @property
+    def busy(self) -> bool:
+        return self.state in BUSY
+
+    # Wishes. Each is noted at once and takes effect after the step that is being made.
 
     def prepare(self, config: RunConfig, steps: int | None = None) -> None:
-        """Plan a new run; with `steps`, one that pauses after so many. Raises ConfigError."""
+        """Start a new run; with `steps`, one that pauses after so many. It takes the place of the one before. Raises ConfigError."""
         from mosld.tasks import check
 
         self.limits.check(config)
         check([t for t in [*config.tasks, *config.held_out] if t not in self.own], files=False)
-        self.halt()
-        self.config = config
-        self._plan, self.state = ("new", config, steps), "ready"
+        with self._lock:
+            before = self._run
+            self.run += 1
+            run = _Run(config, self.folder / f"run-{self.run:04d}")
+            self._drop()  # its place is given back before the new one is asked for
+            try:
+                self._begin(run, steps or config.steps, steps is not None)
+            except ConfigError:
+                self._tell("paused" if before is not None and before.step >= 0 else "idle", self.note)
+                raise
+            self.config = config
 
     def go_on(self, steps: int | None = None) -> None:
-        """Plan to go on with a paused run, for `steps` or to its end. Raises ConfigError where there is none."""
-        if self.state == "ended":
-            raise ConfigError("run: it has ended; press Run to start another.")
-        if self.state != "paused":
-            raise ConfigError("run: nothing is paused; press Run first.")
-        self._plan, self.state = ("on", None, steps), "ready"
+        """Go on with a run that rests, or train one that trains `steps` further and no more. Raises ConfigError where there is none."""
+        with self._lock:
+            run = self._run
+            if self.state == "ended":
+                raise ConfigError("run: it has ended; press Run to start another.")
+            if run is None or self.state not in ("paused", *BUSY):
+                raise ConfigError("run: nothing is paused; press Run first.")
+            goal = run.config.steps if steps is None else min(max(run.step, 0) + steps, run.config.steps)
+            if run.thread is not None and not run.leaving:
+                run.goal, run.brisk = goal, steps is not None
+                if self.state == "running":
+                    self._tell("running", "")
+            else:
+                self._begin(run, goal, steps is not None)
 
     def pause(self) -> None:
         """The run stops after its step; one that waits for its place does not begin."""
         with self._lock:
-            if self._plan is not None:
-                self.state = "idle" if self._plan[0] == "new" else "paused"
-                self._plan = None
-            elif self._job is not None:
-                self._job.halt.set()
+            run = self._run
+            if run is None or run.thread is None or run.leaving:
+                return
+            run.goal = 0
+            if not run.ticket.inside:
+                self.places.leave(run.ticket)
+                run.leaving = True
+                self._rest(run)
+            elif self.state == "running":
+                self._tell("running", "Pausing after this step …")
+            self._news.notify_all()
+
+    def toggle(self) -> None:
+        """Pause what is on its way, or go on with what rests. Raises ConfigError where there is nothing."""
+        self.pause() if self.busy else self.go_on()
+
+    def halt(self) -> None:
+        """Forget the run. Its thread ends after its step and saves what it has done."""
+        with self._lock:
+            self._drop()
+            self._tell("idle", "")
 
     def change(self, **values) -> None:
-        """Hot change of a running or paused run. Raises ConfigError."""
-        if self.trainer is not None and self.state in ("running", "paused"):
-            self.trainer.change(**values)
+        """Hot change of a run that trains or is paused. Raises ConfigError."""
+        trainer = self.trainer
+        if trainer is not None and self.state in ("running", "paused"):
+            trainer.change(**values)
+
+    def say(self, sentence: str, error: bool = False) -> None:
+        """A sentence for the visitor, until the next one."""
+        with self._lock:
+            self._tell(self.state, sentence, error)
 
     def ask(self, question: Callable, seconds: float = 20):
         """What `question(trainer)` finds in this visitor's run, between two of its steps where it is training.
 
-        Raises ConfigError where there is no run, or where the answer takes longer than `seconds`.
+        A run that was put away is opened first. Raises ConfigError where there is no run, or where the answer takes longer than `seconds`.
         """
         with self._lock:
-            trainer, job = self.trainer, self._job
-            running = self.state in ("running", "loading", "ready")
-            if trainer is None and not running and self.state == "paused":  # adopted: its run directory is there, its trainer is not
-                raise ConfigError("run: press Step 1 first, so that the run left here is loaded.")
-            if trainer is None:
+            run = self._run
+            if run is None or (run.trainer is None and not self.busy and not (run.folder / "run.json").exists()):
                 raise ConfigError("run: there is none to look into yet; press Run first.")
-            if running and job is not None:
-                job.asked.put((question, future := Future()))
-        if not running or job is None:
-            with self._looking, share_cores():
-                return question(trainer)
+            training = run.thread is not None and not run.leaving
+            if training:
+                run.asked.put((question, future := Future()))
+        if not training:
+            if not run.using.acquire(timeout=seconds):
+                raise ConfigError("run: it is busy; press Pause and try again.")
+            try:
+                with computing(self.turns, QUESTION):
+                    return question(self._open(run, lambda *_: None))
+            finally:
+                run.using.release()
         try:
             return future.result(seconds)
         except FutureTimeout:
             future.cancel()
             raise ConfigError("run: it is busy; press Pause and try again.") from None
 
-    def halt(self) -> None:
-        """Forget the run. Its thread ends after its step and saves what it has done."""
+    def keep(self, source: Path) -> tuple[str, str]:
+        """Take a task file of the visitor's own: the name it then has in a configuration ('own/even_numbers.jsonl'), and what was understood of it.
+
+        Raises ConfigError for what cannot be read, and beyond the bounds on number and bytes.
+        """
+        from mosld.tasks import own
+
+        try:
+            if not own.is_path(source.name):
+                raise ConfigError(f"file: '{source.name[:60]}' is not allowed; give one that ends in {', '.join(own.SUFFIXES)}.")
+            if len(self.own) >= UPLOADS:
+                raise ConfigError(f"file: {UPLOADS} files of your own are here already; reload the page to start afresh.")
+            if source.stat().st_size > UPLOAD_BYTES:
+                raise ConfigError(f"file: {source.stat().st_size:,} bytes are too many; give at most {UPLOAD_BYTES:,}.")
+            words = own.look(source).text()
+        except ConfigError as problem:
+            raise ConfigError(str(problem).replace(str(source), source.name)) from None
+        stem, dot, ending = source.name.partition(".")
+        place = self.folder / "own" / ((re.sub(r"[^A-Za-z0-9_-]+", "_", stem)[:40] or "own") + dot + ending.lower())
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(source, place)
+        self.own[f"own/{place.name}"] = place
+        return f"own/{place.name}", words
+
+    # What a page is told.
+
+    def word(self) -> str:
+        """What is said now, and the key by which the page fetches the rest."""
         with self._lock:
-            self._plan = None
-            if self._job is not None:
-                self._job.stale = True
-                self._job.halt.set()
-            self._job, self.trainer, self._sent, self.state = None, None, [], "idle"
+            return message("say", note=self._words(), kind="error" if self.error else "", state=self.state, key=self.key)
 
-    def adopt(self, key: str) -> RunConfig:
-        """Take over the run that an earlier session of the same browser left. Raises ConfigError where it is gone."""
-        found = runs(self.folder.parent / key) if KEY.fullmatch(key or "") else []
-        if not found:
-            raise ConfigError("run: the one left here is gone; press Run to start it anew.")
-        from mosld.training.runlog import RunLog  # imports torch
+    def news(self, number: int = -1, at: int = 0, mark: str = "") -> list[str]:
+        """Messages for a page that has `at` frames of run `number` and was last told `mark`: frames in a piece of bounded length, then what
+        is said. An empty list where it has everything."""
+        with self._lock:
+            self.fetched = self.seen = time.monotonic()
+            note, out, more = self._words(), [], False
+            if self._header is not None:
+                start = at if number == self.run and 0 <= at <= len(self._frames) else -1
+                end = max(start, 0)
+                room = PIECE
+                while end < len(self._frames) and room > 0:
+                    room -= len(self._frames[end])
+                    end += 1
+                more = end < len(self._frames)
+                frames = ",".join(self._frames[max(start, 0) : end])
+                if start < 0:
+                    link = to_json(self.link())
+                    head = f'"k":"run","run":{self.run},"header":{self._header},"link":{link},"state":{to_json(self.state)},"note":{to_json(note)}'
+                    out.append(f'{{{head},"frames":[{frames}]}}')
+                elif end > start:
+                    out.append(f'{{"k":"add","run":{self.run},"from":{start},"frames":[{frames}],"state":{to_json(self.state)}}}')
+            elif number > 0 and self.state == "idle":
+                out.append(message("clear", state="idle", link=self.link()))
+            new = hashlib.sha256(f"{self.run} {self.state} {note}".encode()).hexdigest()[:8]
+            if new != mark and not more:
+                out.append(message("say", note=note, kind="error" if self.error else "", state=self.state, mark=new, key=self.key))
+            return out
 
-        self.halt()
-        kept = RunLog.load(found[-1])
-        self._start(kept)
-        shutil.copytree(found[-1], self._place())
-        self._sent = [self._packer.pack(frame) for frame in kept.frames]
-        self.config, self.state, self.left, self._adopted = kept.config, "paused", "", True
-        return kept.config
+    def stream(self) -> Iterator[str]:
+        """Messages until the run rests. Closing the iterator pauses the run."""
+        number, at, mark = -1, 0, ""
+        try:
+            while True:
+                resting, texts = not self.busy, self.news(number, at, mark)
+                for text in texts:
+                    told = json.loads(text)
+                    if told["k"] in ("run", "add"):
+                        number, at = told["run"], told.get("from", 0) + len(told["frames"])
+                    mark = told.get("mark", mark)
+                    yield text
+                if resting and not texts:
+                    return
+                with self._lock:
+                    if not texts and self.busy:
+                        self._news.wait(TICK)
+        except GeneratorExit:
+            self.pause()
+            raise
 
-    def whole(self) -> str:
-        """Everything sent so far as one message, for a page that missed something."""
-        if not self._sent:
-            return message("clear", state=self.state)
-        return message("run", run=self.run, header=self._header, frames=self._sent, state=self.state)
+    def rested(self, seconds: float) -> bool:
+        """Wait until no run of this session is on its way, at most so long; whether that is so."""
+        with self._lock:
+            self._news.wait_for(lambda: not self.busy, seconds)
+        run = self._run
+        thread = run.thread if run is not None else None
+        if thread is not None and not self.busy:
+            thread.join(seconds)  # until it has saved
+        return not self.busy
 
     def link(self) -> str:
         """The configuration for the page's address; a visitor's own files stay out of it."""
         return shared(self.config, self.own).to_url() if self.config else ""
 
-    # The stream.
+    # What is on disk.
 
-    def stream(self) -> Iterator[str]:
-        """Carry out what was planned, yielding messages. Closing the iterator pauses the run."""
-        before = self._job
-        if before is not None and before.thread is not None:
-            before.thread.join()
-            before.told.wait()
+    def reopen(self) -> bool:
+        """Take up the last run in this session's folder, as an earlier session or an earlier server left it; whether there is one."""
+        found = runs(self.folder)
+        if not found:
+            return False
+        from mosld.training.runlog import RunLog  # imports torch
+
+        kept = RunLog.load(found[-1])
+        if not kept.frames:
+            return False
+        self.own = {f"own/{p.name}": p for p in sorted((self.folder / "own").glob("*")) if p.is_file()}
+        names = {str(path): name for name, path in self.own.items()}
+        config = renamed(kept.config, names)
         with self._lock:
-            plan, self._plan = self._plan, None
-            job = self._job = _Job(*plan) if plan is not None else self._job
-        if plan is None:
-            yield message("say", state=self.state)
-            return
-        if self._adopted:
-            self._adopted = False
-            yield self.whole()
-        job.thread = threading.Thread(target=self._train, args=(job,), daemon=True)
-        job.thread.start()
-        try:
-            yield from self._forward(job)
-        finally:
-            self.seen = time.monotonic()
-            job.halt.set()
-            job.told.set()
+            run = self._run = _Run(config, found[-1])
+            run.step = run.goal = kept.frames[-1].step
+            self._start(run, kept)
+            self._frames = [to_json(run.packer.pack(frame)) for frame in kept.frames]
+            self.config = config
+            if kept.frames[-1].event in ("end", "diverged", "stopped"):
+                self._tell("ended", kept.frames[-1].note)
+            else:
+                last = f"A run of yours stopped at step {run.step} of {config.steps}"
+                self._tell("paused", f"{last}: press Resume to go on with it, or Run for a new one.")
+        return True
 
-    def _forward(self, job: _Job) -> Iterator[str]:
-        done = False
-        while not done:
-            items = [job.out.get()]
-            time.sleep(0 if items[0][0] in ("say", "start") else TICK)
-            while not job.out.empty():
-                items.append(job.out.get())
+    def park(self) -> bool:
+        """Give back the memory of a run that rests; it is on disk and opened again when needed. Whether there was something to give back."""
+        with self._lock:
+            run = self._run
+            if run is None or run.trainer is None or run.thread is not None or not (run.folder / "run.json").exists():
+                return False
+            if not run.using.acquire(blocking=False):
+                return False
+            run.trainer = None
+            run.using.release()
+        return True
+
+    # Inside.
+
+    def _drop(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.dropped, run.goal = True, 0
+            self.places.leave(run.ticket) if not run.ticket.inside else None
+        self._header, self._frames = None, []
+
+    def _begin(self, run: _Run, goal: int, brisk: bool) -> None:
+        """A thread for a run; it waits for its place. Raises ConfigError where too many wait."""
+        run.ticket = Ticket(size(run.config), run.left)
+        self.places.ask(run.ticket)
+        run.goal, run.brisk, run.leaving, self._run = goal, brisk, False, run
+        run.thread = threading.Thread(target=self._carry_out, args=(run, run.ticket), daemon=True)
+        self.fetched = time.monotonic()
+        self._tell("waiting", "")
+        run.thread.start()
+
+    def _tell(self, state: str, note: str, error: bool = False) -> None:
+        self.state, self.note, self.error = state, note, error
+        self._news.notify_all()
+
+    def _words(self) -> str:
+        """The sentence that stands now; of who waits, its place in the line."""
+        run = self._run
+        if self.state != "waiting" or run is None:
+            return self.note
+        place, seconds = self.places.rank(run.ticket)
+        if not place:
+            return "Loading …"
+        about = "" if seconds is None else ", about a minute" if seconds < 90 else f", about {seconds / 60:.0f} minutes"
+        return f"Waiting for a place: number {place} in line{about}. Everything here can be looked at meanwhile."
+
+    def _rest(self, run: _Run) -> None:
+        """The state of a run that was withdrawn before it began."""
+        if run.step >= 0:
+            self._tell("paused", f"Paused at step {run.step}.")
+        else:
+            self._run = None
+            self._tell("idle", "Not started.")
+
+    def _start(self, run: _Run, runlog) -> None:
+        with self._lock:
+            if not run.dropped:
+                run.packer, self._header, self._frames = Packer(runlog), to_json(header(runlog)), []
+                self._news.notify_all()
+
+    def _carry_out(self, run: _Run, ticket: Ticket) -> None:
+        """The thread of a run. The trainer itself writes every frame and, whatever ends it, the adapters."""
+        ending: tuple[str, str, bool] | None = None
+        try:
+            inside = self.places.wait(ticket)
             with self._lock:
-                texts = [] if job.stale else self._messages(items)
-            yield from texts
-            done = items[-1][0] == "done"
-
-    def _messages(self, items: list[tuple]) -> list[str]:
-        """What the page is told of what the thread told."""
-        texts, start, pending = [], len(self._sent), []
-        for kind, value in items:
-            if kind == "frame":
-                pending.append(self._packer.pack(value))
-            elif kind == "start":
-                self._start(value)
-                start = 0
-                texts.append(message("run", run=self.run, header=self._header, frames=[], state="running", note="", link=self.link()))
-            elif kind == "say":
-                texts.append(say(value, "loading"))
-        if pending:
-            self._sent += pending
-            texts.append(message("add", run=self.run, **{"from": start}, frames=pending, state="running", note=""))
-        kind, value = items[-1]
-        if kind == "done":
-            state, sentence, error = value
-            texts.append(say(sentence, state, error))
-        return texts
-
-    def _place(self) -> Path:
-        return self.folder / f"run-{self.run:04d}"
-
-    def _start(self, runlog) -> None:
-        self._packer, self._header, self._sent = Packer(runlog), header(runlog), []
-
-    def _train(self, job: _Job) -> None:
-        """The thread of a job. The trainer itself writes every frame and, whatever ends it, the adapters."""
-        ending = ("failed", "The run broke off.", True)
-        try:
-            with self._looking, share_cores():
-                ending = self._begin(job)
+                if not inside or run.leaving or run.dropped or run.thread is not threading.current_thread():
+                    return  # withdrawn: who did so has said what there is to say
+            with run.using, computing(self.turns, FIRST if run.step < 0 else TRAINING) as turn:
+                ending = self._train(run, turn)
         except ConfigError as problem:
             ending = ("failed", str(problem), True)
         except Exception as problem:  # the visitor gets one sentence, the server's log the traceback
             log.exception("a run failed")
             ending = ("failed", f"The run broke off inside the lab ({type(problem).__name__}); what it did is kept. Press Run to start again.", True)
         finally:
+            self.places.leave(ticket)
             with self._lock:
-                if not job.stale:
-                    self.state = ending[0]
-            job.answer(self.trainer)
-            job.out.put(("done", ending))
+                if run.thread is threading.current_thread():  # nobody has gone on with it meanwhile
+                    run.thread = None
+                    if self._run is run and not run.dropped and ending is not None:
+                        self._tell(*ending)
+                self._news.notify_all()
+            if run.thread is None:
+                run.answer(run.trainer)
 
-    def _begin(self, job: _Job) -> tuple[str, str, bool]:
-        """Open the run where it is not open yet, and train; the state and the sentence to close with."""
+    def _train(self, run: _Run, turn: Turn) -> tuple[str, str, bool] | None:
+        """Open the run where it is not open yet, and train until its goal or a limit; the state and the sentence to close with."""
+        if run.dropped:  # while it waited for its turn
+            return None
+        self._note(run, "loading", "Loading the backbone and the tasks …")
+        tell = lambda text, part=None: self._note(run, "loading", text if part is None else f"{text} ({part:.0%})")  # noqa: E731
+        trainer = self._open(run, tell)
+        if run.dropped:
+            return None
+        self._note(run, "running", "")
+        began, waited, why, last, run.first = time.monotonic(), turn.waited, "", None, trainer.step
+        frames = trainer.frames()
+        try:
+            for last in frames:
+                run.answer(trainer)
+                spent = time.monotonic() - began - (turn.waited - waited)
+                why = self._told(run, last, spent, time.monotonic() - began)
+                if run.leaving:
+                    trainer.pause()
+                    continue
+                turn.pass_on()
+                self._delay(run, trainer, turn)
+        finally:
+            frames.close()  # saves
+        if trainer.done:
+            return "ended", last.note if last else "The run has ended.", False
+        return "paused", f"Paused at step {trainer.step}{why}.", False
+
+    def _told(self, run: _Run, frame, spent: float, passed: float) -> str:
+        """Keep a frame, and decide whether the run goes on; why it does not."""
+        text = to_json(run.packer.pack(frame)) if not run.dropped else ""
         with self._lock:
-            trainer = self.trainer
-            if not job.stale:
-                self.state = "loading"
-                self.run += job.kind == "new"
-        place = self._place()
-        if trainer is None:
-            job.out.put(("say", "Loading the backbone and the tasks …"))
-            trainer = self._open(job, place)
-            with self._lock:
-                if job.stale:
-                    return "idle", "", False
-                self.trainer = trainer
-        return self._steps(job, trainer)
+            if not run.dropped:
+                run.step = frame.step
+                self._frames.append(text)
+                self._news.notify_all()
+            run.pace = passed / max(1, frame.step - run.first)
+            why = ""
+            if spent > self.limits.seconds:
+                why = f": a run may train {self.limits.seconds} seconds at a time here. Press Resume to go on"
+            elif time.monotonic() - self.fetched > AWAY_SECONDS:
+                why = ": nobody was looking"
+            if why or run.dropped or frame.step >= run.goal:
+                run.leaving = True
+            return why
 
-    def _open(self, job: _Job, place: Path):
+    def _delay(self, run: _Run, trainer, turn: Turn) -> None:
+        """Wait before the next step, where the visitor wants it slow; questions are answered meanwhile."""
+        end = time.monotonic() + self.delay
+        if self.delay and not run.brisk:
+            with turn.resting():
+                while (rest := end - time.monotonic()) > 0 and run.goal and run.asked.empty():
+                    time.sleep(min(TICK, rest))
+            run.answer(trainer)
+
+    def _note(self, run: _Run, state: str, sentence: str) -> None:
+        with self._lock:
+            if self._run is run and not run.dropped:
+                self._tell(state, sentence)
+
+    def _open(self, run: _Run, tell: Callable):
+        """The trainer of a run: there already, from disk, or new."""
+        if run.trainer is not None:
+            return run.trainer
         from mosld.training import Trainer
 
-        tell = lambda text, part=None: job.out.put(("say", text if part is None else f"{text} ({part:.0%})"))  # noqa: E731
-        if job.kind == "on":
-            return Trainer.resume(place, tell)
+        self.make_room(size(run.config))
+        if (run.folder / "run.json").exists():
+            run.trainer = Trainer.resume(run.folder, tell)
+            return run.trainer
         for old in runs(self.folder)[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        trainer = Trainer(job.config, place, tell)
-        job.out.put(("start", trainer.log))
-        return trainer
+        run.trainer = Trainer(renamed(run.config, {name: str(path) for name, path in self.own.items()}), run.folder, tell)
+        self._start(run, run.trainer.log)
+        return run.trainer
 
-    def _steps(self, job: _Job, trainer) -> tuple[str, str, bool]:
-        """Train until pause, end or a limit; the state and the sentence to close with."""
-        end, goal, late, last = time.monotonic() + self.limits.seconds, job.steps and trainer.step + job.steps, False, None
-        self.state = self.state if job.stale else "running"
-        for last in trainer.frames():
-            job.out.put(("frame", last))
-            job.answer(trainer)
-            late = time.monotonic() > end
-            if job.rest(trainer, 0 if goal else self.delay) or late or (goal and last.step >= goal):
-                trainer.pause()
-        if trainer.done:
-            return "ended", last.note if last else "The run has ended.", False
-        if late:
-            return (
-                "paused",
-                f"Paused at step {trainer.step}: a run may train {self.limits.seconds} seconds at a time here. Press Resume to go on.",
-                False,
-            )
-        return "paused", f"Paused at step {trainer.step}.", False
+
+def renamed(config: RunConfig, names: dict[str, str]) -> RunConfig:
+    """The configuration with its tasks under other names, where they have one: own files under their names, or where they lie."""
+    if not any(t in names for t in (*config.tasks, *config.held_out)):
+        return config
+    tasks = {names.get(t, t): w for t, w in config.tasks.items()}
+    return config.replace(tasks=tasks, held_out=tuple(names.get(t, t) for t in config.held_out))
 
 
 def runs(folder: Path) -> list[Path]:
@@ -329,28 +513,26 @@ def runs(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("run-*/run.json"))
 
 
-_cores = {"most": 0, "runs": 0}  # threads torch had at first; runs that train now
-_counting = threading.Lock()
+_held = threading.local()  # .turn: that of this thread
 
 
 @contextmanager
-def share_cores() -> Iterator[int]:
-    """Inside the block, this thread's tensor operations have the cores divided by the runs that train when it begins, at least one.
-
-    Two runs that take all cores each wait for one another and are many times slower.
-    """
+def computing(turns: Turns, rank: int = TRAINING) -> Iterator[Turn]:
+    """Inside the block this thread computes: on its turn (the one it has, where it has one), and with the number of threads that every run has, so
+    that its numbers do not depend on company."""
     import torch
 
-    with _counting:
-        _cores["most"] = _cores["most"] or torch.get_num_threads()
-        _cores["runs"] += 1
-        threads = max(1, _cores["most"] // _cores["runs"])
-    torch.set_num_threads(threads)
-    try:
-        yield threads
-    finally:
-        with _counting:
-            _cores["runs"] -= 1
+    held = getattr(_held, "turn", None)
+    if held is not None:
+        yield held
+        return
+    torch.set_num_threads(turns.threads)
+    with turns.turn(rank) as turn:
+        _held.turn = turn
+        try:
+            yield turn
+        finally:
+            _held.turn = None
 
 
 def imports() -> None:

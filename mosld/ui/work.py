@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from mosld.ui.session import Session, share_cores
+from mosld.ui.session import Session, computing
 
 TICK = 0.25  # seconds between two reports that are handed on
 Say = Callable[..., None]  # (sentence, share done or None)
@@ -49,6 +49,7 @@ class Work:
             return
         if self.done.is_set():
             raise Stopped("Stopped")
+        self.turns = session.turns
         self.thread.start()
         try:
             while True:
@@ -74,9 +75,10 @@ class Work:
             if time.monotonic() > end:
                 raise Stopped(f"Paused after {self.seconds} seconds, the most at a time here")
             self._told.put((sentence, share))
+            turn.pass_on()
 
         try:
-            with share_cores():
+            with computing(self.turns) as turn:
                 self.do(say)
         except BaseException as problem:  # raised again by who listens
             ending = problem

@@ -12,7 +12,8 @@ from mosld.tasks import catalogue
 from mosld.training import Frame, Trainer
 from mosld.ui.api import read
 from mosld.ui.limits import Limits
-from mosld.ui.page import build, launch
+from mosld.ui.page import build
+from mosld.ui.serve import launch
 
 SETTINGS = {"tasks": "world/mood,world/place", "steps": 12, "batch": 4, "eval_rows": 10, "eval_every": 6, "rank": 2}
 WITH_SESSION, PURE = {"/start_run", "/read_frames", "/route_text"}, {"/count_parameters", "/list_methods", "/list_tasks", "/list_knobs"}
@@ -88,7 +89,7 @@ def test_a_text_is_routed(client, ended):
         ("/read_frames", {"start": -1}, "start: -1 is not allowed; give a whole number from 0"),
         ("/read_frames", {"most": 101}, "most: 101 is not allowed; give a whole number from 1 to 100"),
         ("/route_text", {"text": "x" * 2001, "options": ["a"]}, "at most 2000 characters"),
-        ("/route_text", {"text": "a text", "options": "abc"}, "options: give a list of 1 to 10 texts"),
+        ("/route_text", {"text": "a text", "options": "abc"}, "options: give a list of 1 to 26 texts"),
         ("/route_text", {"text": "a text", "options": ["a"], "layer": 9}, "there is no '9 '"),
         ("/route_text", {"text": "a text", "options": ["a"], "arm": 2}, "arm: 2 is not allowed"),
         ("/count_parameters", {"config": "", "shape": "gpt-5"}, "choose one of llama2-7b"),

@@ -25,7 +25,7 @@ VISITOR = gr.Request(session_hash="visitor")
 
 def made(root, environ) -> Lab:
     handlers = Handlers(Sessions(Limits.from_environment(environ), root), Controls(task_choices(catalogue())))
-    return Lab(handlers, feed=None, buttons=[], memory=None)
+    return Lab(handlers, feed=None, memory=None)
 
 
 @pytest.fixture(scope="module")

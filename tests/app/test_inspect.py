@@ -25,7 +25,7 @@ NOBODY = [0, 0, 0, "nobody", False]
 
 def opened(root, **values) -> tuple[inspect.Inspect, object]:
     """The tab's handlers, and the visitor's session with a run that has ended."""
-    lab = Lab(Handlers(Sessions(Limits.from_environment({}), root), Controls(task_choices(catalogue()))), None, [], None)
+    lab = Lab(Handlers(Sessions(Limits.from_environment({}), root), Controls(task_choices(catalogue()))), None, None)
     tab = inspect.Inspect(lab)
     session = lab.visitor(WHO)
     session.prepare(RunConfig(**{**SMALL, "steps": 4, **values}))
@@ -125,7 +125,7 @@ def test_values_from_elsewhere_are_cut_to_what_the_run_has(ended):
 
 
 def test_without_a_run_it_says_what_to_press(tmp_path):
-    lab = Lab(Handlers(Sessions(Limits.from_environment({}), tmp_path), Controls(task_choices(catalogue()))), None, [], None)
+    lab = Lab(Handlers(Sessions(Limits.from_environment({}), tmp_path), Controls(task_choices(catalogue()))), None, None)
     tab = inspect.Inspect(lab)
     assert sentence(tab.ask(WHO, TEXT, OPTIONS, *NOBODY)) == "run: there is none to look into yet; press Run first."
     assert tab.opened(WHO, "", "", *NOBODY) == (gr.skip(),) * 8 and tab.count(WHO) == gr.skip()

@@ -28,7 +28,7 @@ def made(folder, **environ) -> MergeHandlers:
     controls = Controls(task_choices(catalogue()))
     with gr.Blocks():
         controls.mixture()
-        lab = Lab(Handlers(Sessions(Limits.from_environment(environ), folder), controls), gr.HTML(), [], gr.BrowserState(""))
+        lab = Lab(Handlers(Sessions(Limits.from_environment(environ), folder), controls), gr.HTML(), None)
         return MergeHandlers(lab, _parts(lab))
 
 

@@ -11,8 +11,9 @@ from mosld.config import ConfigError, RunConfig
 from mosld.training.runlog import RunLog
 from mosld.ui import session as session_module
 from mosld.ui.limits import Limits
-from mosld.ui.session import Session, share_cores
+from mosld.ui.session import Session, computing
 from mosld.ui.sessions import Sessions
+from mosld.ui.turns import Turns
 
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "tasks": "world/mood"}
 WIDE = Limits.from_environment({})
@@ -35,7 +36,12 @@ def run_folder(session):
 
 
 def steps_of(messages) -> list[int]:
-    return [frame[0] for m in messages if m["k"] == "add" for frame in m["frames"]]
+    return [frame[0] for m in messages if m["k"] in ("run", "add") for frame in m["frames"]]
+
+
+def whole(session) -> list:
+    """All frames, as a page that has none gets them."""
+    return [frame for m in map(json.loads, session.news()) if m["k"] == "run" for frame in m["frames"]]
 
 
 def test_a_run_sends_every_step_once_and_is_on_disk(session):
@@ -47,23 +53,27 @@ def test_a_run_sends_every_step_once_and_is_on_disk(session):
     assert start["header"]["arms"] == ["dropout 0", "dropout 0.1"] and RunConfig.from_url(start["link"]) == session.config
     kept = RunLog.load(run_folder(session))
     assert [f.step for f in kept.frames] == [0, 1, 2, 3]
-    assert json.loads(session.whole())["frames"] == [f for m in messages if m["k"] == "add" for f in m["frames"]]
+    assert whole(session) == [f for m in messages if m["k"] in ("run", "add") for f in m["frames"]]
     with pytest.raises(ConfigError, match="it has ended"):
         session.go_on()
 
 
-def test_step_pause_and_resume_from_disk(session, tmp_path):
+def test_step_pause_and_resume_from_disk(tmp_path):
+    first, second = Sessions(WIDE, tmp_path), Sessions(WIDE, tmp_path)
+    session = first.of("a")
     session.prepare(RunConfig(steps=6, **SMALL), steps=1)
     assert steps_of(drain(session)) == [0, 1]
     session.go_on(2)
-    assert steps_of(drain(session)) == [2, 3] and session.state == "paused"
-    later = Session(WIDE, tmp_path)
-    later.adopt(session.key)
-    assert later.state == "paused" and [f[0] for f in json.loads(later.whole())["frames"]] == [0, 1, 2, 3]
+    assert steps_of(drain(session)) == [0, 1, 2, 3] and session.state == "paused"
+    session.rested(20)
+    later = second.attach("b", session.key)  # the server was started anew
+    assert later.state == "paused" and [f[0] for f in whole(later)] == [0, 1, 2, 3] and "stopped at step 3 of 6: press Resume" in later.note
     later.go_on()
-    assert steps_of(drain(later)) == [4, 5, 6] and later.state == "ended"
-    with pytest.raises(ConfigError, match="is gone"):
-        later.adopt("../" + session.key)
+    assert steps_of(drain(later)) == [0, 1, 2, 3, 4, 5, 6] and later.state == "ended"
+    assert (
+        second.attach("c", "../" + session.key) is None and second.attach("c", "x" * 22) is None and second.attach("c", session.folder.name) is None
+    )
+    assert second.attach("c", session.key, unless_used=True) is None and second.attach("c", session.key) is later  # a reload, or a copied tab
 
 
 def test_a_closed_page_pauses_the_run_and_keeps_it(session):
@@ -72,7 +82,7 @@ def test_a_closed_page_pauses_the_run_and_keeps_it(session):
     while not steps_of([json.loads(next(stream))]):
         pass
     stream.close()
-    session._job.thread.join(20)
+    assert session.rested(20)
     assert session.state == "paused"
     assert len(RunLog.load(run_folder(session)).frames) < 500
     assert list((run_folder(session)).rglob("*.safetensors"))
@@ -83,7 +93,7 @@ def test_a_hot_change_leaves_a_mark(session):
     drain(session)
     session.change(lr=0.5)
     session.go_on()
-    frames = [f for m in drain(session) if m["k"] == "add" for f in m["frames"]]
+    frames = [f for m in drain(session) if m["k"] in ("run", "add") for f in m["frames"] if f[0] > 1]
     assert frames[0][2] == "change" and "lr" in frames[0][3] and "0.5" in frames[0][3]
 
 
@@ -116,14 +126,13 @@ def test_wall_clock_limit_pauses(tmp_path):
     assert "a run may train 1 seconds" in drain(session)[-1]["note"] and session.state == "paused"
 
 
-def test_runs_share_the_cores(monkeypatch):
-    monkeypatch.setattr(session_module, "_cores", {"most": 8, "runs": 0})
-    before = torch.get_num_threads()
+def test_a_run_has_its_threads_whoever_else_trains():
+    before, turns = torch.get_num_threads(), Turns(workers=2, threads=1)
     try:
-        with share_cores() as one, share_cores() as two, share_cores() as three:
-            assert (one, two, three) == (8, 4, 2) and torch.get_num_threads() == 2
-        with share_cores() as alone:
-            assert alone == 8  # who left no longer counts
+        with computing(turns) as turn:
+            assert torch.get_num_threads() == 1
+            with computing(turns) as inner:  # of the same thread: the turn that it has
+                assert inner is turn
     finally:
         torch.set_num_threads(before)
 
@@ -133,20 +142,44 @@ def test_limits_name_a_bad_variable():
         Limits.from_environment({"MOSLD_RUNS": "x"})
 
 
-def test_a_full_page_and_leaving_it(tmp_path):
+def test_looking_makes_no_session_and_the_longest_rested_gives_way(tmp_path):
+    sessions = Sessions(Limits.from_environment({"MOSLD_VISITORS": "2"}), tmp_path)
+    for visitor in "abcdefgh":
+        assert sessions.look(visitor).state == "idle"
+    first, second = sessions.of("a"), sessions.of("b")
+    assert sessions.of("a") is first and sessions.look("b") is second
+    second.prepare(RunConfig(steps=3, **SMALL))
+    drain(second)
+    second.rested(20)
+    third = sessions.of("c")  # `first` has rested longest
+    assert sessions.by_key(first.key) is None and sessions.by_key(third.key) is third
+    sessions.of("d")
+    assert sessions.by_key(second.key) is None  # but its run is on disk, and its key opens it
+    again = sessions.attach("b", second.key)
+    assert again.state == "ended" and again.ask(lambda trainer: trainer.step) == 3
+
+
+def test_a_page_is_full_only_while_all_train(tmp_path):
     sessions = Sessions(Limits.from_environment({"MOSLD_VISITORS": "1"}), tmp_path)
-    first = sessions.of("a")
-    assert sessions.of("a") is first
-    with pytest.raises(ConfigError, match="1 are here already"):
+    busy = sessions.of("a")
+    busy.prepare(RunConfig(steps=5000, **SMALL))
+    with pytest.raises(ConfigError, match="1 are training here already"):
         sessions.of("b")
-    sessions.drop("a")
-    assert sessions.of("b") is not first
+    assert sessions.close() == 1 and busy.state == "paused"  # what the server does at its end
+    assert (max(busy.folder.glob("run-*")) / "run.json").exists()
+    assert sessions.of("b") is not busy
+
+
+def test_folders_are_closed_to_others_and_their_names_are_no_keys(session):
+    session.prepare(RunConfig(steps=1, **SMALL))
+    drain(session)
+    assert session.folder.stat().st_mode & 0o077 == 0 and session.key not in str(session.folder)
 
 
 def test_old_folders_are_cleared_and_strangers_left_alone(tmp_path):
     import os
 
-    old, stranger = tmp_path / ("x" * 22), tmp_path / "notes"
+    old, stranger = tmp_path / ("s-" + "0" * 32), tmp_path / "notes"
     for folder in (old, stranger):
         folder.mkdir()
         os.utime(folder, (time.time() - 9999, time.time() - 9999))
@@ -154,11 +187,51 @@ def test_old_folders_are_cleared_and_strangers_left_alone(tmp_path):
     assert not old.exists() and stranger.exists()
 
 
+def test_a_page_that_missed_frames_gets_them_in_pieces(session, monkeypatch):
+    session.prepare(RunConfig(steps=9, **SMALL))
+    drain(session)
+    monkeypatch.setattr(session_module, "PIECE", 3 * max(map(len, session._frames)))
+    got, number, at, mark, sizes = [], -1, 0, "", []
+    while texts := session.news(number, at, mark):
+        for m in map(json.loads, texts):
+            if m["k"] in ("run", "add"):
+                got += m["frames"]
+                number, at = m["run"], len(got)
+                sizes.append(len(m["frames"]))
+            mark = m.get("mark", mark)
+    assert [f[0] for f in got] == list(range(10)) and max(sizes) < 10 and len(sizes) >= 2 and mark
+
+
+def test_nobody_looking_pauses_the_run_at_a_checkpoint(session, monkeypatch):
+    monkeypatch.setattr(session_module, "AWAY_SECONDS", 0.2)
+    session.prepare(RunConfig(steps=100_000, **SMALL))
+    assert session.rested(60) and session.state == "paused" and session.note.endswith("nobody was looking.")
+    step = session.trainer.step
+    assert session.park() and session.trainer is None
+    session.go_on(2)
+    monkeypatch.setattr(session_module, "AWAY_SECONDS", 20)
+    assert session.rested(60) and session.trainer.step == step + 2  # opened again from disk
+
+
+def test_own_files_have_names_and_no_paths(session, tmp_path):
+    file = tmp_path / "even numbers.jsonl"
+    file.write_text("\n".join(json.dumps({"question": f"Is {n} even?", "options": ["yes", "no"], "answer": n % 2}) for n in range(60)))
+    name, words = session.keep(file)
+    assert name == "own/even_numbers.jsonl" and words
+    session.prepare(RunConfig(steps=1, **{**SMALL, "tasks": f"{name},world/mood"}))
+    told = "".join(session.stream())
+    assert session.state == "ended" and str(session.folder) not in told and "even_numbers" in told and "even_numbers" not in session.link()
+    other = tmp_path / "picture.png"
+    other.write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"^file: 'picture.png' is not allowed; give one that ends in .jsonl"):
+        session.keep(other)
+
+
 def test_a_question_is_answered_between_two_steps(session):
     with pytest.raises(ConfigError, match="press Run first"):
         session.ask(lambda trainer: trainer.step)
-    session.prepare(RunConfig(steps=40, **SMALL))
     told = threading.Thread(target=lambda: list(session.stream()))
+    session.prepare(RunConfig(steps=40, **SMALL))
     told.start()
     while session.trainer is None:
         time.sleep(0.01)

@@ -23,7 +23,7 @@ WHO = gr.Request(session_hash="visitor", query_params={})
 
 @pytest.fixture
 def tab(tmp_path):
-    lab = Lab(Handlers(Sessions(Limits.from_environment({}), tmp_path), Controls(task_choices(catalogue()))), None, [], None)
+    lab = Lab(Handlers(Sessions(Limits.from_environment({}), tmp_path), Controls(task_choices(catalogue()))), None, None)
     return slow.Slow(lab)
 
 

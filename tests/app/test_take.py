@@ -100,15 +100,15 @@ def test_adapters_are_those_of_the_run_and_load_as_the_text_says(session, tmp_pa
 
 
 def test_a_run_left_by_an_earlier_page_can_be_taken_before_it_is_loaded(session, tmp_path):
-    later = Session(WIDE, session.folder.parent)
-    later.adopt(session.key)
+    later = Session(WIDE, session.folder.parent, session.key)
+    assert later.reopen()
     assert later.trainer is None
     assert current(later).frames[-1].step == 2
     assert contents(made(later, "adapters"))["arm-2/adapter.safetensors"] == contents(made(session, "adapters"))["arm-2/adapter.safetensors"]
 
 
 def test_without_a_run_there_is_one_sentence(tmp_path):
-    lab = Lab(Handlers(Sessions(WIDE, tmp_path), None), None, [], None)
+    lab = Lab(Handlers(Sessions(WIDE, tmp_path), None), None, None)
     request = gr.Request(session_hash="visitor")
     *_, (feed, file) = take.giver(lab, "html")(request)
     assert json.loads(feed)["note"] == "run: there is none to look into yet; press Run first." and file is None
@@ -118,8 +118,8 @@ def test_without_a_run_there_is_one_sentence(tmp_path):
 
 def test_the_link_is_that_of_the_run_without_own_files(session):
     handlers = Handlers(Sessions(WIDE, session.folder.parent), None)
-    handlers.sessions._all["visitor"] = session
-    link, feed = take.linker(Lab(handlers, None, [], None))(gr.Request(session_hash="visitor"))
+    handlers.sessions._pages["visitor"] = session
+    link, feed = take.linker(Lab(handlers, None, None))(gr.Request(session_hash="visitor"))
     assert RunConfig.from_url(link.removeprefix("?c=")) == RunConfig(tasks="world/mood", **SMALL)
     assert "not in it" in json.loads(feed)["note"]
 

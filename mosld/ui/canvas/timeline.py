@@ -16,12 +16,9 @@ TIMELINE_HTML = (
 
 
 def feed_javascript() -> str:
-    """Shared scripts, then: every value that arrives goes into the store; a gap asks the server for the whole run."""
-    shared = "\n".join(script(name) for name in ("store", "choices", "paint", "charts"))
-    return (
-        f"{shared}\nconst take = () => {{ if (props.value && !window.MoSLD.receive(props.value)) trigger('resync'); }};\n"
-        "watch('value', take); take();"
-    )
+    """The shared scripts, then the feed itself: every value that arrives goes into the store, and starts the fetching of frames."""
+    shared = "\n".join(script(name) for name in ("store", "choices", "paint", "charts", "feed"))
+    return f"{shared}\nwindow.MoSLD.feed(props, watch, trigger);"
 
 
 def timeline_javascript() -> str:

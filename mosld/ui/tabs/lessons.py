@@ -18,7 +18,7 @@ from mosld.config import ConfigError, RunConfig
 from mosld.ui.canvas import VIEWS
 from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.lessons import LESSONS, Lesson, described
-from mosld.ui.session import Session, runs, say
+from mosld.ui.session import BUSY, Session, runs, say
 from mosld.ui.shown import shown
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def place(lab: Lab) -> None:
     event = run.click(desk.begin, guess, [lab.feed, answer, *inputs], **AT_ONCE)
     for step in range(max(len(lesson.runs) for lesson in LESSONS)):
         event = event.then(desk.fill, None, inputs, **AT_ONCE) if step else event
-        event = lab.train(event.then, desk.plan, None)
+        event = lab.after(lab.train(event.then, desk.plan, None))
     event.then(desk.over, None, answer, **AT_ONCE)
 
 
@@ -180,17 +180,17 @@ class Desk:
             progress.queue = []  # the visitor has paused it or gone on to something else
         return self.controls.fill(progress.queue[0]) if progress.queue else [gr.skip()] * len(self.controls.parts)
 
-    def plan(self, request: gr.Request) -> tuple:
+    def plan(self, request: gr.Request) -> str:
         """Plan the next run in the line, if there is one."""
         try:
             session, progress = self._progress(request)
             if not progress.queue:
-                return (gr.skip(),) * 5
+                return gr.skip()
             config, *progress.queue = progress.queue
             session.prepare(config)
         except ConfigError as problem:
-            return self.lab.refused(problem, 4)
-        return say("Waiting for a free place …", "loading"), *self.lab.handlers.buttons(session)
+            return say(str(problem), error=True)
+        return session.word()
 
     def over(self, request: gr.Request) -> dict:
         """Say that the answer is ready, where the visitor is still at that lesson."""
@@ -232,7 +232,7 @@ class Desk:
 
 def finished(session: Session, lesson: Lesson) -> list[RunLog]:
     """The logs of the lesson's runs, of the seed that the visitor's last run has. Raises ConfigError with what is missing."""
-    if session.state in ("ready", "loading", "running"):
+    if session.state in BUSY:
         raise ConfigError("The run has not ended yet: press Reveal once it has.")
     if session.state == "paused":
         raise ConfigError("The run is paused: press Resume at the top, and Reveal once it has ended.")

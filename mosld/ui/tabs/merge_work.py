@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from mosld.config import ConfigError, RunConfig, to_text
 from mosld.merging.config import MERGES, SEES, MergeConfig, acting
 from mosld.tasks import check
-from mosld.ui.session import Session, share_cores
+from mosld.ui.session import Session, computing
+from mosld.ui.turns import QUESTION
 from mosld.ui.wire import short
 from mosld.ui.work import Say, Work
 
@@ -141,7 +142,7 @@ class Merging:
         """
         from mosld.merging.views import rescore
 
-        with self._looking, share_cores():
+        with self._looking, computing(self.session.turns, QUESTION):
             bench = self._sliders
             if bench is None:
                 raise ConfigError("merge: no adapters are here yet; press Train one adapter a task.")

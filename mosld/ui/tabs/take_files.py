@@ -86,7 +86,7 @@ def current(session: Session) -> RunLog:
     from mosld.studies.export_files import portable
     from mosld.training.runlog import RunLog
 
-    if session.trainer is None and session.state in ("ready", "loading"):
+    if session.trainer is None and session.state in ("waiting", "loading"):
         raise ConfigError("run: it is still loading; wait a moment.")
     if session.trainer is None and session.state == "paused":  # left by an earlier session and not loaded yet
         log = RunLog.load(runs(session.folder)[-1])

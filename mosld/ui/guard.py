@@ -1,0 +1,294 @@
+"""What stands between the network and Gradio: who may ask, what an answer may do in a browser, what may be uploaded, and what is sent how.
+
+`Guard` is ASGI middleware. On a private machine a request is answered only where it names this machine (a name that an attacker's DNS points here
+is none) and comes from this page or from no page at all; MCP included. On a hosted Space, where the page is public, any name and page may ask.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import socket
+import time
+from collections import Counter
+from urllib.parse import parse_qs, urlsplit
+
+import brotli
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from mosld.config import ConfigError
+from mosld.tasks.files import SUFFIXES
+from mosld.ui.limits import UPLOAD_BYTES
+
+UPLOADS_A_MINUTE = 60  # of all visitors
+FORM_BYTES = 20_000  # of an upload around its file
+ADDRESS = ("host", "x-forwarded-host", "x-forwarded-proto", "x-gradio-server")  # headers from which Gradio makes its own address
+BODY_BYTES = 2_000_000  # of any other request
+
+# Gradio's page needs inline scripts (its configuration) and eval (scripts of gr.HTML); nothing of it needs another host.
+POLICY = {
+    "default-src": "'self'",
+    "script-src": "'self' 'unsafe-inline' 'unsafe-eval'",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data: blob:",
+    "font-src": "'self' data:",
+    "media-src": "'self' data: blob:",
+    "connect-src": "'self' data: blob:",
+    "worker-src": "'self' blob:",
+    "object-src": "'none'",
+    "base-uri": "'self'",
+    "form-action": "'self'",
+}
+FRAMES = "'self' https://huggingface.co https://*.huggingface.co https://*.hf.space"  # who may show a hosted page in a frame
+
+
+class Guard:
+    """The middleware. `hosted`: a public page. `hosts`: further names under which a private machine is asked for, "*" for any."""
+
+    def __init__(self, app, hosted: bool, hosts: frozenset[str], readers: Readers):
+        self.app, self.hosted, self.hosts, self.readers = app, hosted, hosts, readers
+        policy = {**POLICY, "frame-ancestors": FRAMES if hosted else "'self'"}
+        self.headers = {
+            "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "same-origin",
+            "Cross-Origin-Resource-Policy": "cross-origin" if hosted else "same-origin",
+        }
+        self._pages: dict[tuple, dict[str, Response]] = {}  # answers that are the same for everybody, compressed once
+        self._uploads: list[float] = []
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":  # Gradio has none
+                return
+            return await self.app(scope, receive, send)
+        headers, path = Headers(scope=scope), scope["path"]
+        refusal = None if self.hosted else self._stranger(headers)
+        if refusal is None and scope["method"] == "POST":
+            refusal, receive = await self._body(path, headers, receive)
+        if refusal is not None:
+            return await refusal(scope, receive, self._dressed(send, path))
+        if scope["method"] in ("GET", "HEAD") and path in ("/", "/config") and "deep_link" not in parse_qs(scope["query_string"].decode("latin-1")):
+            answer = await self._page(scope, headers)
+            return await answer(scope, receive, self._dressed(send, path))
+        with self.readers.reading(scope):
+            await self.app(scope, receive, self._dressed(send, path))
+
+    # Who may ask.
+
+    def _stranger(self, headers: Headers) -> Response | None:
+        """The refusal of a request that does not name this machine, or comes from another page."""
+        host, forwarded = headers.get("host", ""), headers.get("x-forwarded-host", "").split(",")[0].strip()
+        for name in filter(None, (host or "none", forwarded)):
+            if not self._mine(name):
+                words = f"host: '{name[:80]}' is not a name of this lab; set MOSLD_HOSTS to the names under which it is reached."
+                return PlainTextResponse(words, 403)
+        origin = headers.get("origin")
+        if origin is not None and not any(_same(origin, h) for h in (host, forwarded) if h):
+            return PlainTextResponse(f"origin: '{origin[:80]}' is another page; this lab answers its own.", 403)
+        return None
+
+    def _mine(self, host: str) -> bool:
+        name = _name(host)
+        if "*" in self.hosts or name in self.hosts or name == "localhost" or name.endswith(".localhost"):
+            return True
+        try:
+            ipaddress.ip_address(name)
+            return True  # a page of a name cannot make a browser send an address
+        except ValueError:
+            return False
+
+    # What may come in.
+
+    async def _body(self, path: str, headers: Headers, receive):
+        """A refusal or None, and the request's body to be read again: bounded, and of an upload one file of a known kind."""
+        upload = path.rstrip("/").endswith("/upload")
+        most = UPLOAD_BYTES + FORM_BYTES if upload else BODY_BYTES
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length[:20]) > most:
+            return PlainTextResponse(f"request: {int(length[:20]):,} bytes are too many; {most:,} are read.", 413), receive
+        parts, size, more = [], 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return Response(status_code=400), receive
+            parts.append(message.get("body", b""))
+            size, more = size + len(parts[-1]), message.get("more_body", False)
+            if size > most:
+                return PlainTextResponse(f"request: more than {most:,} bytes are not read.", 413), receive
+        body = b"".join(parts)
+        refusal = self._upload(headers.get("content-type", ""), body) if upload else None
+        sent = False
+
+        async def again():
+            nonlocal sent
+            if sent:
+                return await receive()  # waits for the client to leave
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        return refusal, again
+
+    def _upload(self, kind: str, body: bytes) -> Response | None:
+        """The refusal of a form that is not one file of a known kind."""
+        boundary = re.search(r'boundary="?([^";]{1,200})"?', kind)
+        mark = f"--{boundary[1]}\r\n".encode("latin-1") if boundary else b""
+        head = body.partition(b"\r\n\r\n")[0].decode("utf-8", "replace")
+        names = re.findall(r"filename\*?=([^\r\n]*)", head)
+        if not mark or body.count(mark) != 1 or len(names) != 1:
+            return PlainTextResponse("file: give one file at a time.", 400)
+        name = names[0].split(";")[0].strip().strip('"')
+        if not name.lower().removesuffix(".gz").endswith(SUFFIXES):
+            return PlainTextResponse(f"file: '{name[-60:]}' is not allowed; give one that ends in {', '.join(SUFFIXES)}.", 400)
+        now = time.monotonic()
+        self._uploads = [t for t in self._uploads if now - t < 60]
+        if len(self._uploads) >= UPLOADS_A_MINUTE:
+            return PlainTextResponse("file: too many are uploaded here just now; try again in a minute.", 429)
+        self._uploads.append(now)
+        return None
+
+    # What goes out.
+
+    def _dressed(self, send, path: str):
+        async def dressed(message):
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in self.headers.items():
+                    headers[name] = value
+                if path.startswith(("/assets/", "/static/")) and message["status"] == 200:
+                    headers["Cache-Control"] = "public, max-age=31536000, immutable" if path.startswith("/assets/") else "public, max-age=86400"
+            await send(message)
+
+        return dressed
+
+    async def _page(self, scope, headers: Headers) -> Response:
+        """Gradio makes its page and configuration anew for everybody, which takes a core a quarter of a second; they differ by address alone."""
+        key = (scope["path"], scope.get("root_path", ""), *(headers.get(name, "") for name in ADDRESS))
+        if key not in self._pages:
+            made = await _answer(self.app, {**scope, "method": "GET", "query_string": b"", "headers": _plain(scope)})
+            if made.status_code != 200:
+                return made
+            if len(self._pages) >= 32:
+                self._pages.clear()
+            self._pages[key] = _packed(made)
+        answers = self._pages[key]
+        accepted = headers.get("accept-encoding", "")
+        answer = answers["br" if "br" in accepted else "gzip" if "gzip" in accepted else ""]
+        if headers.get("if-none-match") == answer.headers["etag"]:
+            return Response(status_code=304, headers={k: answer.headers[k] for k in ("etag", "cache-control", "vary")})
+        return answer
+
+
+class Readers:
+    """Who reads the stream of its queued calls: by session, how many such requests are open."""
+
+    def __init__(self):
+        self._open: Counter[str] = Counter()
+        self.named = lambda event: ""  # the session of an event
+
+    def reads(self, visitor: str) -> bool:
+        return self._open[visitor] > 0
+
+    def reading(self, scope):
+        return _Reading(self._open, self._visitor(scope))
+
+    def _visitor(self, scope) -> str:
+        if scope["method"] != "GET":
+            return ""
+        if scope["path"].endswith("/queue/data"):
+            return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+        called = re.search(r"/call/[^/]+/([0-9a-f]{32})$", scope["path"])
+        return self.named(called[1]) if called else ""
+
+
+class _Reading:
+    def __init__(self, counts: Counter, visitor: str):
+        self.counts, self.visitor = counts, visitor
+
+    def __enter__(self):
+        if self.visitor:
+            self.counts[self.visitor] += 1
+
+    def __exit__(self, *_):
+        if self.visitor:
+            self.counts[self.visitor] -= 1
+            if self.counts[self.visitor] <= 0:
+                del self.counts[self.visitor]
+
+
+def names_of(text: str) -> frozenset[str]:
+    """The names under which this machine may be asked for: those of MOSLD_HOSTS, and its own. Raises ConfigError for what is no name."""
+    given = [part.strip().lower() for part in text.split(",") if part.strip()]
+    for name in given:
+        if name != "*" and not re.fullmatch(r"[a-z0-9._-]{1,253}", name):
+            raise ConfigError(f"MOSLD_HOSTS: '{name[:60]}' is not allowed; give names such as lab.example.org, separated by commas, or *.")
+    own = {socket.gethostname().lower(), os.environ.get("HOSTNAME", "").lower()} - {""}
+    return frozenset({*given, *own, *(f"{name}.local" for name in own)})
+
+
+def _name(host: str) -> str:
+    """The name in 'name:port' or '[::1]:port'."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _same(origin: str, host: str) -> bool:
+    """Whether a page of `origin` is one of `host`; a proxy may leave the port out of the latter."""
+    try:
+        page, asked = urlsplit(origin), urlsplit(f"//{host}")
+        usual = {"http": 80, "https": 443}.get(page.scheme)
+        return bool(usual) and page.hostname == asked.hostname and (asked.port is None or (page.port or usual) == asked.port)
+    except ValueError:
+        return False
+
+
+def _plain(scope) -> list[tuple[bytes, bytes]]:
+    """Headers without those by which an answer would be a visitor's own."""
+    return [(k, v) for k, v in scope["headers"] if k not in (b"cookie", b"accept-encoding", b"if-none-match", b"range")]
+
+
+async def _answer(app, scope) -> Response:
+    """What the application answers to a request without a body."""
+    status, headers, parts = 500, [], []
+
+    async def receive():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        nonlocal status, headers
+        if message["type"] == "http.response.start":
+            status, headers = message["status"], message["headers"]
+        else:
+            parts.append(message.get("body", b""))
+
+    await app(scope, receive, send)
+    kind = dict(headers).get(b"content-type", b"text/plain").decode("latin-1")
+    return Response(b"".join(parts), status, media_type=None, headers={"content-type": kind})
+
+
+def _packed(made: Response) -> dict[str, Response]:
+    """The answer as it is, and compressed; to be asked for again with its tag."""
+    tag = f'"{hashlib.sha256(made.body).hexdigest()[:20]}"'
+    common = {"content-type": made.headers["content-type"], "etag": tag, "cache-control": "no-cache", "vary": "Accept-Encoding"}
+    bodies = {"": made.body, "br": brotli.compress(made.body, quality=9), "gzip": gzip.compress(made.body, 9)}
+    return {kind: Response(body, headers={**common, **({"content-encoding": kind} if kind else {})}) for kind, body in bodies.items()}
+
+
+def refused(problem: ConfigError, status: int = 400) -> JSONResponse:
+    return JSONResponse({"error": str(problem)}, status)
+
+
+def read_json(body: bytes) -> dict:
+    """A JSON object, or an empty one."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
