@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 
 from benchmarks import rivals, steps
+from benchmarks.arms import FAR, trainer
 from benchmarks.linear import candidates as one_linear
-from benchmarks.timing import FROZEN, Row, rows, take_turns
+from benchmarks.timing import FROZEN, Row, duration, ratio, rows, take_turns
+from mosld import backbones
+from mosld.config import RunConfig
+from mosld.studies.claims.feed import Feed
+from mosld.studies.claims.job import Job
+from mosld.studies.claims.stack import Stack
 
 BF16, FLOAT32 = "peft LoRA r 8, bfloat16", "peft LoRA r 8, its default: float32"
 WIDTH, FEED, HEADS, EXPERTS = 4096, 11008, 32, 8
+RUNS = 20  # side by side
 PLACE = {"device": "cuda", "dtype": torch.bfloat16}
 
 
@@ -30,7 +39,22 @@ def measure(seconds: float) -> list[Row]:
         out += timed + [Row(f"peak memory: {work}", name, f"{n / 2**30:.2f} GiB") for name, n in peaks(found).items()]
         del found
         torch.cuda.empty_cache()
-    return out
+    return out + side_by_side(seconds)
+
+
+def side_by_side(seconds: float, device: str = "cuda") -> list[Row]:
+    """A training step of 20 runs of nano over one frozen pass, beside a step of one run by the Trainer."""
+    backbone = backbones.load("nano")
+    backbone.model.to(device)
+    jobs = [Job(RunConfig(seed=s, arms="dropout=0.1", steps=FAR)) for s in range(RUNS)]
+    stack, feed, steps_done = Stack(jobs, backbone, device), Feed(jobs, backbone, device), itertools.count()
+    one = trainer(arms="dropout=0.1")
+    together = {"one run, by the Trainer": lambda: list(one.advance(1)), f"{RUNS} runs, stacked": lambda: stack.train(feed.batch(next(steps_done)))}
+    times = take_turns(together, seconds, 12, torch.cuda.synchronize if device == "cuda" else lambda: None)
+    work = f"step of nano, default run, {device}"
+    out = [Row(work, name, duration(t)) for name, t in times.items()]
+    alone, stacked = times.values()
+    return [*out, Row(work, f"{RUNS} runs over one", ratio(stacked, alone))]
 
 
 def linear(d: int, tokens: int, balance: float) -> dict:

@@ -21,13 +21,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from mosld.adapters.kernel import mix, mixture, routed_gate
+from mosld.adapters.kernel import Linear, Mixed, mix, mixtures, routed_gate
 from mosld.adapters.plan import Rows, Site, sizes
 from mosld.config import AdapterConfig, ConfigError
 
@@ -85,6 +86,16 @@ class Context:
         if (len(shape) == 3 and shape[:2] == self.mask.shape) or (len(shape) == 2 and shape[0] == self.mask.numel()):
             return self.mask.reshape(-1)
         return None
+
+    def token_weights(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+        """A padding mask [N] as weights of sum 1 (0 where there is no token), made once a pass for the linears that share it."""
+        if mask is None:
+            return None
+        key = ("token weights", mask.data_ptr(), mask.shape, dtype)
+        if key not in self.block:
+            weights = mask.to(dtype)
+            self.block[key] = mask, weights / weights.sum().clamp(min=1)  # the mask too, so that no other takes its place in memory
+        return self.block[key][1]
 
     def mask_of(self, x: Tensor) -> Tensor | None:
         """The padding mask [N] of an input: of the texts themselves, or in cross-attention of the texts that are read."""
@@ -168,6 +179,7 @@ class Call:
     out: Tensor | None = None  # the frozen linear's answer to x, where it was asked already
     autocast: torch.dtype | None = None
     again: bool = False  # made again by gradient checkpointing
+    loss: Tensor | None = None  # the balance loss, where the kernel found it
     kept: Tensor | None = None  # what a method hands from its forward pass to its extra loss
 
     @property
@@ -188,6 +200,15 @@ class Call:
                 with torch.autocast(x.device.type, self.autocast):
                     out = self.base(x)
         return out.reshape(-1, out.shape[-1])
+
+
+class Answer(NamedTuple):
+    """What the kernel found for one call."""
+
+    y: Tensor  # [..., d_out]
+    p: Tensor | None  # [E, N]
+    gate: Tensor | None  # [E, N]
+    loss: Tensor | None
 
 
 class Adapter(nn.Module):
@@ -219,6 +240,7 @@ class Adapter(nn.Module):
         self.steer: Tensor | None = None  # [E], added to the router's logits: -inf mutes an expert (`mosld.training.inspector`)
         self.mask: Tensor | None = None  # the last dropout mask, 0 or 1 / (1 - p)
         self.sink: dict = {}  # what the kernel's backward leaves for the probes
+        self.together = None  # the group of adapters that read one input (`mosld.adapters.together`)
         self.ran = False  # whether it ever took part in a forward pass
         self.memory: list[Memory] = []  # of calls that gradient checkpointing may make again
         self.silent = False  # ran without gradients inside a pass with gradients: what checkpoints of the reentrant kind do
@@ -241,18 +263,16 @@ class Adapter(nn.Module):
 
     def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """y [N, d_out], probabilities and gate [E, N] of tokens x [N, d_in]. Autocast is off: x is of the dtype that is to be computed in."""
+        if self.fused(call):
+            found = self.kernel(x, call)
+            call.loss = found.loss
+            return found.y, found.p, found.gate
         down, up = self.factors()
-        router = self.router
-        if call.weight is None or self.dropping("activations") or self.steer is not None:
-            hidden = down.to(x.dtype) @ (self.drop(x) if self.dropping("activations") else x).t()
-            p = g = None
-            if router is not None:
-                p, g = routed_gate(self.logits(x), self.config.top_k)
-            return mix(call.frozen(x), hidden, g, up, self.scale), p, g
-        sink = None
-        if self.context.probing and router is not None and self.A.dim() == 2 and self.config.side == "input":
-            self.sink = sink = {"mask": self.mask if self.dropping("A") else None}
-        return mixture(x, call.weight, call.bias, down, up, self.scale, router, self.config.top_k, sink)
+        hidden = down.to(x.dtype) @ (self.drop(x) if self.dropping("activations") else x).t()
+        p = g = None
+        if self.router is not None:
+            p, g = routed_gate(self.logits(x), self.config.top_k)
+        return mix(call.frozen(x), hidden, g, up, self.scale), p, g
 
     def logits(self, x: Tensor) -> Tensor:
         """Router logits [E, N] of tokens x [N, d_in] in the router's precision, with what `steer` adds to them."""
@@ -261,6 +281,8 @@ class Adapter(nn.Module):
 
     def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
         """The load-balance loss, coefficient included."""
+        if call.loss is not None:
+            return call.loss
         if self.context.balance == 0 or self.site.experts == 1:
             return None
         return self.context.balance * balance_loss(p, g, call.mask)
@@ -299,9 +321,12 @@ class Adapter(nn.Module):
 
     def drop(self, w: Tensor) -> Tensor:
         """w with every entry dropped at the rate p and the rest scaled by 1 / (1 - p). One draw for the whole forward pass."""
+        return w * self.draw_mask(w)
+
+    def draw_mask(self, w: Tensor) -> Tensor:
         keep = 1 - self.context.dropout
         self.mask = torch.empty_like(w).bernoulli_(keep, generator=self.context.draws()).div_(keep)
-        return w * self.mask
+        return self.mask
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """(down, up): the factor next to the input and the one next to the output, with this forward pass's weight dropout."""
@@ -339,16 +364,7 @@ class Adapter(nn.Module):
             base: the frozen linear; without it the one that the adapter was made for.
             out: its answer to x (of a fused linear: this part's), where it was asked already.
         """
-        base = self._base[0] if base is None else base
-        weight = bias = None
-        if out is None and plain(base):
-            weight, bias = base.weight, base.bias
-            weight = weight.t() if type(base) is Conv1D else weight
-            if self.part is not None:
-                weight, bias = self.part.take(weight), None if bias is None else self.part.take(bias)
-        elif out is None and self.part is not None:
-            out = self.part.take(base(x), -1)
-        call = Call(base, x, self.context.mask_of(x), weight, bias, out, again=in_backward())
+        call = self.call(self._base[0] if base is None else base, x, out)
         if call.again:
             texts, known = self.recall(call), self.context.texts
             self.context.texts = texts
@@ -359,6 +375,18 @@ class Adapter(nn.Module):
         if self.training and not torch.compiler.is_compiling():
             self.remember(call)
         return self.cast(x, call)
+
+    def call(self, base: nn.Module, x: Tensor, out: Tensor | None = None) -> Call:
+        """What is known of a call with input x."""
+        weight = bias = None
+        if out is None and plain(base):
+            weight, bias = base.weight, base.bias
+            weight = weight.t() if type(base) is Conv1D else weight
+            if self.part is not None:
+                weight, bias = self.part.take(weight), None if bias is None else self.part.take(bias)
+        elif out is None and self.part is not None:
+            out = self.part.take(base(x), -1)
+        return Call(base, x, self.context.mask_of(x), weight, bias, out, again=in_backward())
 
     def cast(self, x: Tensor, call: Call) -> Tensor:
         """`answer` in autocast's precision where that is on, which is off inside."""
@@ -371,9 +399,62 @@ class Adapter(nn.Module):
 
     def answer(self, x: Tensor, call: Call) -> Tensor:
         """`forward` with everything settled: y in the input's shape, the routing and the extra loss noted down."""
-        y, p, g = self.forward_tokens(x.reshape(-1, self.d_in), call)
+        found = None
+        if self.by_kernel:
+            found = None if self.together is None else self.together.answer(self, x, call)
+            if found is None and self.fused(call):
+                found = self.kernel(x, call)
+        if found is not None:
+            y, p, g, call.loss = found
+        else:
+            y, p, g = self.forward_tokens(x.reshape(-1, self.d_in), call)
+            y = y.view(*x.shape[:-1], self.d_out)
         self.note(p, g, call)
-        return y.view(*x.shape[:-1], self.d_out)
+        return y
+
+    # The way through the kernel
+
+    @property
+    def by_kernel(self) -> bool:
+        """Whether the method's equation is the kernel's, with nothing before or after it."""
+        return type(self).forward_tokens is Adapter.forward_tokens and type(self).answer is Adapter.answer
+
+    def fused(self, call: Call) -> bool:
+        """Whether the kernel can answer this call: it reads the frozen weight itself, and drops out weights only."""
+        return call.weight is not None and self.steer is None and not self.dropping("activations")
+
+    def kernel(self, x: Tensor, call: Call) -> Answer:
+        """This adapter alone: x [..., d_in]."""
+        top_k, tokens = self.config.top_k, self.context.token_weights(call.mask, self.dtype)
+        found = mixtures(x, [self.linear(call)], self.scale, top_k, self.coefficient(), tokens, [self.open_sink()])
+        return self.answered(found, 0)
+
+    def linear(self, call: Call) -> Linear:
+        """What the kernel is given: frozen and trainable tensors, and this pass's dropout."""
+        at_input = "A" if self.config.side == "input" else "B"
+        if self.dropping(at_input):
+            down, up = (self.A, self.B) if at_input == "A" else (self.B, self.A)
+            return Linear(call.weight, call.bias, down, up, self.router, None, self.draw_mask(down))
+        return Linear(call.weight, call.bias, *self.factors(), self.router)
+
+    def coefficient(self) -> float:
+        """Of the balance loss that the kernel is to find; 0 where none is wanted, or one of another kind."""
+        wanted = self.training and self.site.experts > 1 and torch.is_grad_enabled() and type(self).extra_loss is Adapter.extra_loss
+        return self.context.balance if wanted else 0.0
+
+    def open_sink(self) -> dict | None:
+        """Where the kernel's backward leaves what each expert asks of a shared A."""
+        if not self.context.probing or self.router is None or self.A.dim() != 2 or self.config.side != "input":
+            return None
+        self.sink = {}
+        return self.sink
+
+    def answered(self, found: Mixed, i: int) -> Answer:
+        """The answer of linear number i of a node."""
+        if found.p is None:
+            return Answer(found.y[i], None, None, None)
+        own = type(self).extra_loss is not Adapter.extra_loss  # it may read the probabilities, with gradient
+        return Answer(found.y[i], (found.p if own else found.p.detach())[i], found.gate[i], found.loss[i] if found.loss else None)
 
     def note(self, p: Tensor | None, g: Tensor | None, call: Call) -> None:
         """Keep the routing and the extra loss of this call.
@@ -395,6 +476,8 @@ class Adapter(nn.Module):
         """Forget the last pass."""
         self.aux = self.last = None
         self.silent = False
+        if self.together is not None:
+            self.together.forget()
 
     def remember(self, call: Call) -> None:
         """In a segment that gradient checkpointing will compute again: keep what is known of the texts, since by then the pass is over."""

@@ -10,6 +10,7 @@ import importlib
 import torch
 from torch import nn
 
+from mosld.adapters import together
 from mosld.adapters.adapter import Adapter, Context
 from mosld.adapters.handle import NAME, Handle, adapters_of_others
 from mosld.adapters.plan import Place, answers, plan
@@ -86,6 +87,7 @@ def draw(
             pieces.append(adapter.to(device_of(place.module)))
             made += 1
         drawn.append(pieces)
+    together.join([a for pieces in drawn for a in pieces])
     return places, drawn, context, config
 
 

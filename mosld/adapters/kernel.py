@@ -1,8 +1,8 @@
-"""The fused kernel: one frozen linear with a gated mixture of low-rank experts on it.
+"""The fused kernel: frozen linears that read one input, each with a gated mixture of low-rank experts on it.
 
     y = W x + b + scale * sum_e g_e(x) up_e down_e x
 
-Shapes: N tokens, E experts, r rank, d_in, d_out.
+Shapes: N tokens, E experts, r rank, d_in, d_out, G linears.
     x [N, d_in] · weight [d_out, d_in] · bias [d_out]
     down [r, d_in] shared by all experts, or [E, r, d_in]
     up   [d_out, r] shared, or [d_out, E, r]   (so that all experts' columns lie side by side in one matrix)
@@ -10,16 +10,23 @@ Shapes: N tokens, E experts, r rank, d_in, d_out.
 
 With H = down x and Z = gate ⊗ H the mixture is one more matrix product, y += scale * Z up. Nothing of size N x E x d_out exists.
 Small tensors are kept expert-first ([E, N], [E, r, N]): reductions over experts or rank are then several times quicker on a CPU.
+The rows of down and router of all G linears are one matrix: x is read once for all of them, forward and backward. Wide results are written by
+the low-rank product first, so that the frozen product adds to them as it goes (beta 1 of a matrix product), not in a pass of its own.
 
 Precision: x and weight give the one that products are computed in; down and up are rounded to it, their gradients come back in their own.
-The router is not rounded: its logits, softmax and gate are computed in its own precision, float32 as a rule.
+The router is not rounded: its logits, softmax and gate are computed in its own precision, float32 as a rule. (On a GPU a bfloat16 input meets the
+router in two parts of bfloat16, which together hold 16 of its bits, and the products are summed up in float32.)
 
-- `mixture`: the whole linear with a token top-k router in one autograd node, backward written out. The hot path.
+- `mixtures`: linears with a top-k router in one autograd node, backward written out, balance loss and weight dropout inside. The hot path.
+- `mixture`: the same for one linear.
 - `mix`: base + scale * Z up in plain autograd, for methods that build H or the gate in their own way and for linears that are not plain.
 - `routed_gate`: softmax over experts, the largest k kept and renormalised to sum 1.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,15 +34,16 @@ from torch.nn import functional as F
 
 
 def routed_gate(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Router probabilities and gate, both [E, N], from logits [E, N].
+    """Router probabilities and gate, both [..., E, N], from logits [..., E, N].
 
-    softmax over experts; the `top_k` largest kept and renormalised to sum 1 (arXiv 2412.08946, section 3); 0 keeps all.
+    softmax over experts; the `top_k` largest kept and renormalised to sum 1 (arXiv 2412.08946, section 3); 0 keeps all. Of equal logits at the
+    edge as many are kept as there is room for, so that a token always has exactly `top_k` experts.
     """
-    p = logits.softmax(0)
-    if top_k == 0 or top_k >= p.shape[0]:
+    p = logits.softmax(-2)
+    if top_k == 0 or top_k >= p.shape[-2]:
         return p, p
-    value, index = p.topk(top_k, 0, sorted=False)
-    return p, torch.zeros_like(p).scatter(0, index, value / value.sum(0))
+    value, index = p.topk(top_k, -2, sorted=False)
+    return p, torch.zeros_like(p).scatter(-2, index, value / value.sum(-2, keepdim=True))
 
 
 def mix(base: Tensor, hidden: Tensor, gate: Tensor | None, up: Tensor, scale: float) -> Tensor:
@@ -48,11 +56,68 @@ def mix(base: Tensor, hidden: Tensor, gate: Tensor | None, up: Tensor, scale: fl
 
 
 def _gated(hidden: Tensor, gate: Tensor | None, shared_up: bool) -> Tensor:
-    """Z, [r, N] where `up` is shared or there is one expert, else [E r, N], in the precision of `hidden`."""
+    """Z, [..., r, N] where `up` is shared or there is one expert, else [..., E r, N], in the precision of `hidden` ([..., 1 or E, r, N])."""
     if gate is None:
         return hidden.reshape(-1, hidden.shape[-1])
-    z = gate[:, None].to(hidden.dtype) * hidden
-    return z.sum(0) if shared_up else z.reshape(-1, hidden.shape[-1])
+    z = gate.unsqueeze(-2).to(hidden.dtype) * hidden
+    return z.sum(-3) if shared_up else z.flatten(-3, -2)
+
+
+class Linear(NamedTuple):
+    """One linear of a node. `router` None and `logits` None stand for one expert with weight 1 (plain LoRA)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    down: Tensor
+    up: Tensor
+    router: Tensor | None = None  # [E, d_in]
+    logits: Tensor | None = None  # [E, N], made elsewhere, in place of the router
+    drop: Tensor | None = None  # of the shape of `down`, 0 or 1 / (1 - p): multiplied into it
+
+
+FIELDS = len(Linear._fields)
+
+
+class Mixed(NamedTuple):
+    """What `mixtures` gives. Probabilities, gates and losses have the linears as first dimension; None where nothing is routed."""
+
+    y: Sequence[Tensor]  # [..., d_out] each
+    p: Tensor | None  # [G, E, N]
+    gate: Tensor | None  # [G, E, N], a record without gradient
+    loss: Sequence[Tensor] | None  # one each, where a balance coefficient was given
+
+
+def mixtures(
+    x: Tensor,
+    linears: Sequence[Linear],
+    scale: float,
+    top_k: int = 0,
+    balance: float = 0.0,
+    tokens: Tensor | None = None,
+    sinks: Sequence[dict | None] | None = None,
+) -> Mixed:
+    """Adapted linears that read one input x [..., d_in], of N tokens, and have as many experts of one rank, in one autograd node.
+
+    Args:
+        top_k: experts kept a token; 0 keeps all.
+        balance: coefficient of the load-balance loss E sum_e f_e P_e (`mosld.adapters.adapter.balance_loss`); 0: no loss.
+        tokens: [N] weight of each token in it, sum 1; None: all alike.
+        sinks: a dict for each linear, or None. Backward puts `ask` into it, [E]: the Frobenius norm of each expert's own share
+            G_e = (g_e * (dL/dy up_e))^T x of the gradient of `down` (for a shared `down`, dL/d down = sum_e G_e), of the weights before dropout.
+
+    Gradients reach x, down, up, router and logits, and weight and bias where they ask for one, through y, the probabilities and the loss.
+    Second derivatives are those of the same equation in plain autograd.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        with torch.autocast(x.device.type, enabled=False):
+            return mixtures(x.to(dtype), linears, scale, top_k, balance, tokens, sinks)
+    cast = [
+        t if t.weight.dtype == x.dtype else t._replace(weight=t.weight.to(x.dtype), bias=None if t.bias is None else t.bias.to(x.dtype))
+        for t in linears
+    ]
+    loss, p, gate, *ys = _Mixtures.apply(x, tokens, scale, top_k, balance, sinks, *(t for linear in cast for t in linear))
+    return Mixed(ys, p, gate, None if loss is None else loss.unbind())
 
 
 def mixture(
@@ -66,121 +131,178 @@ def mixture(
     top_k: int = 0,
     sink: dict | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The adapted linear: y [N, d_out], router probabilities [E, N] and gate [E, N].
-
-    Args:
-        router: [E, d_in]; None stands for one expert with weight 1 (plain LoRA); then probabilities and gate are None.
-        top_k: experts kept a token; 0 keeps all.
-        sink: if given, backward puts `ask` into it, [E]: the Frobenius norm of each expert's own share
-            G_e = (g_e * (dL/dy up_e))^T x of the gradient of `down` (for a shared `down`, dL/d down = sum_e G_e). A `mask` in it
-            is multiplied in: the share is then of the weights before dropout.
-
-    Gradients reach x, down, up and router, and weight and bias where they ask for one, through y and through the probabilities; the gate is a
-    record without gradient. Second derivatives are those of the same equation in plain autograd.
-    """
-    if torch.is_autocast_enabled(x.device.type):
-        dtype = torch.get_autocast_dtype(x.device.type)
-        with torch.autocast(x.device.type, enabled=False):
-            return mixture(x.to(dtype), weight, bias, down, up, scale, router, top_k, sink)
-    if weight.dtype != x.dtype:  # as autocast has it
-        weight, bias = weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
-    return _Mixture.apply(x, weight, bias, down, up, scale, router, top_k, sink)
+    """One adapted linear: y [N, d_out], router probabilities [E, N] and gate [E, N]; None for both where there is no router. See `mixtures`."""
+    found = mixtures(x, [Linear(weight, bias, down, up, router)], scale, top_k, sinks=[sink])
+    return (found.y[0], None, None) if router is None else (found.y[0], found.p[0], found.gate[0])
 
 
-def _open(x, weight, bias, down, up, scale, router, top_k):
-    """`mixture` in plain autograd."""
-    p = g = None
-    if router is not None:
-        p, g = routed_gate(torch.matmul(router, x.to(router.dtype).t()), top_k)
-    return mix(F.linear(x, weight, bias), torch.matmul(down.to(x.dtype), x.t()), g, up, scale), p
+def _open(x, tokens, scale, top_k, balance, linears):
+    """`mixtures` in plain autograd: the losses [G] and probabilities [G, E, N] (or None), then every y."""
+    shape, x = x.shape, x.reshape(-1, x.shape[-1])
+    ys, ps, losses = [], [], []
+    for t in linears:
+        p = g = None
+        down = t.down if t.drop is None else t.down * t.drop
+        if t.router is not None or t.logits is not None:
+            p, g = routed_gate(torch.matmul(t.router, x.to(t.router.dtype).t()) if t.logits is None else t.logits, top_k)
+            f, mean = _share(g.detach(), tokens), p.mean(-1) if tokens is None else torch.matmul(p, tokens)
+            ps.append(p)
+            losses.append(balance * len(p) * (f * mean).sum())
+        ys.append(mix(F.linear(x, t.weight, t.bias), torch.matmul(down.to(x.dtype), x.t()), g, t.up, scale).view(*shape[:-1], -1))
+    return torch.stack(losses) if balance and losses else None, torch.stack(ps) if ps else None, *ys
 
 
-class _Mixture(torch.autograd.Function):
-    """`mixture` with its backward written out: every small product is done once, a frozen weight gets no gradient.
+def _share(gate: Tensor, tokens: Tensor | None) -> Tensor:
+    """Share of all choices that fell on each expert, [..., E, N] to [..., E]."""
+    chosen = gate.sign()
+    f = chosen.sum(-1) if tokens is None else torch.matmul(chosen, tokens)
+    return f / f.sum(-1, keepdim=True).clamp(min=torch.finfo(f.dtype).tiny)
+
+
+class _Mixtures(torch.autograd.Function):
+    """`mixtures` with its backward written out: every small product is done once, a frozen weight gets no gradient.
 
     The scale is multiplied into the gate, the smallest tensor it can be multiplied into.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, down, up, scale, router, top_k, sink):
-        rows, columns = down.flatten(0, -2).to(x.dtype), up.flatten(1).to(x.dtype)  # [r or E r, d_in], [d_out, r or E r]
-        if router is None:
-            p, g = None, None
-            hidden = torch.mm(rows, x.t())
-            z = hidden * scale
+    def forward(ctx, x, tokens, scale, top_k, balance, sinks, *tensors):
+        linears = [Linear(*tensors[i : i + FIELDS]) for i in range(0, len(tensors), FIELDS)]
+        shape, x = x.shape, x.reshape(-1, x.shape[-1])
+        first, G, N = linears[0], len(linears), len(x)
+        rows = [(t.down if t.drop is None else t.down * t.drop).flatten(0, -2).to(x.dtype) for t in linears]  # [r or E r, d_in] each
+        columns = [t.up.flatten(1).to(x.dtype) for t in linears]  # [d_out, r or E r] each
+        routers = [t.router for t in linears] if first.router is not None else []
+        stacked, hidden, logits = _read(x, rows, routers)
+        if first.logits is not None:
+            logits = torch.stack([t.logits for t in linears])
+        hidden = hidden.view(G, -1, first.down.shape[-2], N)  # [G, 1 or E, r, N]
+        loss = p = g = weighed = pull = None
+        if logits is None:
+            z = (hidden * scale).flatten(1, 2)
         else:
-            if router.dtype == x.dtype:
-                hidden, logits = torch.mm(torch.cat([rows, router]), x.t()).split([len(rows), len(router)])
-            else:
-                hidden, logits = torch.mm(rows, x.t()), torch.mm(router, x.to(router.dtype).t())
-            p, g = routed_gate(logits, top_k)
-            if down.dim() == 3:
-                hidden = hidden.unflatten(0, down.shape[:2])
-            z = _gated(hidden, g * scale, up.dim() == 2)
-        y = torch.mm(x, weight.t()) if bias is None else torch.addmm(bias, x, weight.t())
-        y.addmm_(z.t(), columns.t())
-        ctx.save_for_backward(x, weight, bias, down, up, router, hidden, z, p, g)
-        ctx.scale, ctx.top_k, ctx.sink = scale, top_k, sink
+            p, g = routed_gate(logits.view(G, -1, N), top_k)
+            weighed = g * scale
+            z = _gated(hidden, weighed, first.up.dim() == 2)
+            if balance:
+                pull = _share(g, tokens).mul_(balance * g.shape[1])  # [G, E]
+                loss = (pull * (p.mean(-1) if tokens is None else torch.matmul(p, tokens))).sum(-1)
+        z, ys = z.to(x.dtype), []
+        for t, u, own in zip(linears, columns, z, strict=True):
+            y = torch.mm(own.t(), u.t()) if t.bias is None else torch.addmm(t.bias, own.t(), u.t())
+            ys.append(y.addmm_(x, t.weight.t()).view(*shape[:-1], -1))
+        ctx.save_for_backward(x, tokens, stacked, hidden, z, p, g, weighed, pull, *columns, *tensors)
+        ctx.settings, ctx.sinks, ctx.shape = (scale, top_k, balance), sinks, shape
         ctx.set_materialize_grads(False)
         if g is not None:
             g = g.clone() if g is p else g
             ctx.mark_non_differentiable(g)
-        return y, p, g
+        return loss, p, g, *ys
 
     @staticmethod
-    def backward(ctx, dy, dp, _):
-        x, weight, bias, down, up, router, hidden, z, p, g = ctx.saved_tensors
-        scale, needs = ctx.scale, ctx.needs_input_grad
+    def backward(ctx, d_loss, dp, _, *dys):
+        x, tokens, stacked, hidden, z, p, g, weighed, pull, *tensors = ctx.saved_tensors
+        G = len(dys)
+        columns, tensors = tensors[:G], tensors[G:]
+        linears = [Linear(*tensors[i : i + FIELDS]) for i in range(0, len(tensors), FIELDS)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph: a second derivative is to be taken
-            return _again(ctx, (x, weight, bias, down, up, router), dy, dp)
-        if dy is None:
-            dy = x.new_zeros(x.shape[0], weight.shape[0])
-        rows, columns = down.flatten(0, -2).to(x.dtype), up.flatten(1).to(x.dtype)
-        dz = torch.mm(columns.t(), dy.t())  # [r or E r, N]
-        d_up = torch.mm(dy.t(), z.t()).view(up.shape).to(up.dtype)
-        d_logits = d_router = None
+            return _again(ctx, x, tokens, linears, d_loss, dp, dys)
+        first, N, (scale, _, _) = linears[0], len(x), ctx.settings
+        dys = [x.new_zeros(N, len(t.weight)) if dy is None else dy.reshape(N, -1) for t, dy in zip(linears, dys, strict=True)]
+        dz = [torch.mm(u.t(), dy.t()) for u, dy in zip(columns, dys, strict=True)]
+        dz = (dz[0][None] if G == 1 else torch.stack(dz)).view(G, -1, *hidden.shape[2:])  # [G, 1 or E, r, N]
+        d_logits = None
         if g is None:
             d_hidden = dz.mul_(scale)
         else:
-            dz = dz.view(-1, hidden.shape[-2], dz.shape[-1])  # [1 or E, r, N]
-            own = dz * (g * scale)[:, None].to(dz.dtype)  # [E, r, N]: what each expert asks of its hidden rows
-            if ctx.sink is not None:
-                shares, mask = torch.matmul(own, x), ctx.sink.get("mask")
-                ctx.sink["ask"] = torch.linalg.matrix_norm((shares if mask is None else shares * mask).to(down.dtype))
             # The kept probabilities, renormalised, are the softmax over the kept logits: its Jacobian needs the gate alone.
-            t = (dz * hidden).sum(1, dtype=g.dtype).mul_(g)
-            d_logits = torch.addcmul(t, g, t.sum(0), value=-1).mul_(scale)
+            t = (dz * hidden).sum(2, dtype=g.dtype).mul_(weighed)  # [G, E, N]
+            d_logits = t.addcmul_(g, t.sum(1, keepdim=True), value=-1)
+            if d_loss is not None:
+                each = (pull * d_loss[:, None])[:, :, None]
+                each = each / N if tokens is None else each * tokens
+                dp = each if dp is None else dp + each
             if dp is not None:
                 t = p * dp
-                d_logits = d_logits + t - p * t.sum(0)
-            d_hidden = own.sum(0) if down.dim() == 2 else own.flatten(0, 1)
-        if g is not None and router.dtype == x.dtype:
-            d_stacked = torch.cat([d_hidden, d_logits])
-            dx = torch.mm(dy, weight).addmm_(d_stacked.t(), torch.cat([rows, router])) if needs[0] else None
-            d_down, d_router = torch.mm(d_stacked, x).split([len(d_hidden), len(g)])
-        else:
-            dx = torch.mm(dy, weight).addmm_(d_hidden.t(), rows) if needs[0] else None
-            d_down = torch.mm(d_hidden, x)
-            if g is not None:
-                dx = dx + torch.mm(d_logits.t(), router).to(x.dtype) if needs[0] else None
-                d_router = torch.mm(d_logits, x.to(router.dtype))
-        d_weight = torch.mm(dy.t(), x) if needs[1] else None
-        d_bias = dy.sum(0) if needs[2] else None
-        return dx, d_weight, d_bias, d_down.view(down.shape).to(down.dtype), d_up, None, d_router, None, None
+                d_logits = d_logits.add_(t).addcmul_(p, t.sum(1, keepdim=True), value=-1)
+            own = dz * weighed[:, :, None].to(dz.dtype)  # [G, E, r, N]: what each expert asks of its hidden rows
+            for sink, part, linear in zip(ctx.sinks or (), own, linears, strict=False):
+                if sink is not None:
+                    shares = torch.matmul(part.to(x.dtype), x).to(linear.down.dtype)
+                    sink["ask"] = torch.linalg.matrix_norm(shares if linear.drop is None else shares * linear.drop)
+            d_hidden = own.sum(1) if hidden.shape[1] == 1 else own
+        d_hidden = d_hidden.reshape(-1, N).to(x.dtype)
+        routers = [t.router for t in linears] if first.router is not None else []
+        needs = ctx.needs_input_grad
+        dx, d_rows, d_routers = _write(x, stacked, d_hidden, d_logits, routers, dys, linears, needs[0])
+        out = [None if dx is None else dx.view(ctx.shape), None, None, None, None, None]
+        for i, (t, dy) in enumerate(zip(linears, dys, strict=True)):
+            at = 6 + FIELDS * i
+            d_weight = torch.mm(dy.t(), x) if needs[at] else None
+            d_bias = dy.sum(0) if needs[at + 1] else None
+            d_down = d_rows[i].view(t.down.shape).to(t.down.dtype)
+            d_up = torch.mm(dy.t(), z[i].t()).view(t.up.shape).to(t.up.dtype)
+            out += [d_weight, d_bias, d_down if t.drop is None else d_down * t.drop, d_up]
+            out += [d_routers[i] if routers else None, None if t.logits is None else d_logits[i], None]
+        return tuple(out)
 
 
-def _again(ctx, tensors, dy, dp):
-    """The gradients of `_Mixture` as functions of its inputs and of dy and dp, for second derivatives."""
+def _halves(x: Tensor, router: Tensor) -> bool:
+    """Whether a router meets x in two parts of x's precision."""
+    return x.is_cuda and x.dtype == torch.bfloat16 and router.dtype == torch.float32
+
+
+def _read(x: Tensor, rows: list[Tensor], routers: list[Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All that multiplies x, in one product where precision allows: the stacked rows, hidden [G rows, N], logits [G E, N] or None."""
+    inner = len(rows) * len(rows[0])
+    if not routers:
+        stacked = rows[0] if len(rows) == 1 else torch.cat(rows)
+        return stacked, torch.mm(stacked, x.t()), None
+    if routers[0].dtype == x.dtype:
+        stacked = torch.cat([*rows, *routers])
+        both = torch.mm(stacked, x.t())
+        return stacked, both[:inner], both[inner:]
+    if _halves(x, routers[0]):
+        wide = routers[0] if len(routers) == 1 else torch.cat(routers)
+        high = wide.to(x.dtype)
+        stacked = torch.cat([*rows, high, (wide - high).to(x.dtype)])
+        both = torch.mm(stacked, x.t(), out_dtype=torch.float32)
+        end = inner + len(wide)
+        return stacked[:end], both[:inner], both[inner:end] + both[end:]
+    stacked = rows[0] if len(rows) == 1 else torch.cat(rows)
+    return stacked, torch.mm(stacked, x.t()), torch.mm(torch.cat(routers), x.to(routers[0].dtype).t())
+
+
+def _write(x, stacked, d_hidden, d_logits, routers, dys, linears, wanted):
+    """Gradients of x (or None), of the rows of each down, and of each router, from those of hidden [G rows, N] and logits [G, E, N]."""
+    halves = bool(routers) and _halves(x, routers[0])
+    apart = bool(routers) and not halves and routers[0].dtype != x.dtype
+    d_stacked = torch.cat([d_hidden, d_logits.flatten(0, 1).to(x.dtype)]) if routers and not apart else d_hidden
+    dx = None
+    if wanted:
+        dx = torch.mm(d_stacked.t(), stacked)
+        if apart:
+            dx += torch.mm(d_logits.flatten(0, 1).t(), torch.cat(routers)).to(x.dtype)
+        for t, dy in zip(linears, dys, strict=True):
+            dx.addmm_(dy, t.weight)
+    d_all = torch.mm(d_stacked, x, out_dtype=torch.float32) if halves else torch.mm(d_stacked, x)
+    d_rows = d_all[: len(d_hidden)].chunk(len(linears))
+    d_routers = torch.mm(d_logits.flatten(0, 1), x.to(routers[0].dtype)) if apart else d_all[len(d_hidden) :]
+    return dx, d_rows, d_routers.chunk(len(linears)) if routers else None
+
+
+def _again(ctx, x, tokens, linears, d_loss, dp, dys):
+    """The gradients of `_Mixtures` as functions of its inputs and of what comes from above, for second derivatives."""
+    x = x.view(ctx.shape)
+    flat = [x, *([None] * 5), *(t for linear in linears for t in linear)]
     with torch.enable_grad():
-        leaves = [t if t is None or not n else t.view_as(t) for t, n in zip(tensors, [ctx.needs_input_grad[i] for i in INPUTS], strict=True)]
-        y, p = _open(*leaves[:5], ctx.scale, leaves[5], ctx.top_k)
-        outs = [(o, d) for o, d in ((y, dy), (p, dp)) if d is not None]
-        asked = [i for i, t in enumerate(leaves) if t is not None and ctx.needs_input_grad[INPUTS[i]]]
-        found = torch.autograd.grad([o for o, _ in outs], [leaves[i] for i in asked], [d for _, d in outs], create_graph=True, allow_unused=True)
-    out: list[Tensor | None] = [None] * 9
+        leaves = [t.view_as(t) if t is not None and n else t for t, n in zip(flat, ctx.needs_input_grad, strict=True)]
+        again = [Linear(*leaves[i : i + FIELDS]) for i in range(6, len(leaves), FIELDS)]
+        outs = _open(leaves[0], tokens, *ctx.settings, again)
+        given = [(o, d) for o, d in zip(outs, (d_loss, dp, *dys), strict=True) if o is not None and d is not None]
+        asked = [i for i, t in enumerate(leaves) if t is not None and ctx.needs_input_grad[i]]
+        found = torch.autograd.grad([o for o, _ in given], [leaves[i] for i in asked], [d for _, d in given], create_graph=True, allow_unused=True)
+    out: list[Tensor | None] = [None] * len(flat)
     for i, grad in zip(asked, found, strict=True):
-        out[INPUTS[i]] = grad
+        out[i] = grad
     return tuple(out)
-
-
-INPUTS = (0, 1, 2, 3, 4, 6)  # where x, weight, bias, down, up and router stand among the arguments

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mosld.adapters.adapter import balance_loss
-from mosld.adapters.kernel import mix, mixture, routed_gate
+from mosld.adapters.kernel import Linear, mix, mixture, mixtures, routed_gate
 from tests.adapters.slow import slow_mixture
 
 N, D_IN, D_OUT, R, E = 9, 6, 5, 3, 4
@@ -109,3 +109,119 @@ def test_autocast_runs_and_is_close():
     exact, _, _ = mixture(x.detach(), weight.float(), bias.float(), down, up, 1.0, router, 0)
     assert y.dtype == torch.bfloat16 and down.grad.dtype == torch.float32
     torch.testing.assert_close(y.float(), exact, atol=0.3, rtol=0.05)
+
+
+def group(G, shared_down, shared_up, drop, seed=3):
+    """Tensors of G linears of different widths that read one input; a dropout mask for each down where asked."""
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, N, D_IN, generator=g, dtype=torch.float64, requires_grad=True)
+    linears = []
+    for i in range(G):
+        own, weight, bias = tensors(shared_down, shared_up, seed + i)
+        up = torch.randn(D_OUT + i, *own["up"].shape[1:], generator=g, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(D_OUT + i, D_IN, generator=g, dtype=torch.float64)
+        bias = torch.randn(D_OUT + i, generator=g, dtype=torch.float64) if i else None
+        mask = torch.bernoulli(torch.full(own["down"].shape, 0.7, dtype=torch.float64), generator=g) / 0.7 if drop else None
+        linears.append(Linear(weight, bias, own["down"], up, own["router"], None, mask))
+    return x, linears
+
+
+def trained(x, linears):
+    return [x, *(t for linear in linears for t in (linear.down, linear.up, linear.router))]
+
+
+@pytest.mark.parametrize("top_k", [0, 2])
+@pytest.mark.parametrize("shared_down,shared_up", [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("drop", [False, True])
+def test_linears_in_one_node_equal_each_alone_in_plain_autograd(shared_down, shared_up, drop, top_k):
+    x, linears = group(3, shared_down, shared_up, drop)
+    real = torch.rand(2 * N) > 0.3
+    tokens = real.double() / real.sum()
+    found = mixtures(x, linears, 1.7, top_k, 0.3, tokens)
+    plain = []
+    for t in linears:  # the equation, one at a time
+        flat = x.reshape(-1, D_IN)
+        p, gate = routed_gate(t.router @ flat.t(), top_k)
+        hidden = (t.down if t.drop is None else t.down * t.drop) @ flat.t()
+        y = mix(flat @ t.weight.t() + (0 if t.bias is None else t.bias), hidden, gate, t.up, 1.7)
+        plain.append((y.view(2, N, -1), p, 0.3 * balance_loss(p, gate.detach(), real)))
+    pulls = [torch.randn_like(y) for y in found.y]
+    total = sum((y * pull).sum() + 2 * loss + p.square().sum() for y, pull, loss, p in zip(found.y, pulls, found.loss, found.p, strict=True))
+    slow = sum((y * pull).sum() + 2 * loss + p.square().sum() for (y, p, loss), pull in zip(plain, pulls, strict=True))
+    for y, (z, _, _) in zip(found.y, plain, strict=True):
+        torch.testing.assert_close(y, z)
+    torch.testing.assert_close(torch.stack(found.loss), torch.stack([loss for _, _, loss in plain]))
+    for a, b in zip(torch.autograd.grad(total, trained(x, linears)), torch.autograd.grad(slow, trained(x, linears)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("unused", [0, 1])
+def test_an_answer_that_nobody_reads_has_no_gradient(unused):
+    x, linears = group(2, True, False, False)
+    found = mixtures(x, linears, 1.0, 2, 0.1)
+    grads = torch.autograd.grad(found.y[1 - unused].square().sum(), trained(x, linears))
+    for t in grads[1 + 3 * unused : 4 + 3 * unused]:
+        torch.testing.assert_close(t, torch.zeros_like(t))
+    alone = mixtures(x, [linears[1 - unused]], 1.0, 2)
+    torch.testing.assert_close(grads[0], torch.autograd.grad(alone.y[0].square().sum(), x)[0])
+
+
+def test_second_derivatives_of_a_node():
+    x, linears = group(2, True, False, True)
+    leaves = trained(x, linears)
+
+    def outputs(*given):
+        own = [t._replace(down=given[1 + 3 * i], up=given[2 + 3 * i], router=given[3 + 3 * i]) for i, t in enumerate(linears)]
+        found = mixtures(given[0], own, 0.5, 2, 0.1)
+        return (*found.y, *found.loss)
+
+    assert torch.autograd.gradcheck(outputs, leaves)
+    grads = torch.autograd.grad(sum(o.square().sum() for o in outputs(*leaves)), leaves, create_graph=True)
+    assert torch.autograd.grad(sum(t.square().sum() for t in grads), x)[0].isfinite().all()
+
+
+def test_logits_made_elsewhere_stand_for_the_router():
+    leaves, weight, bias = tensors(True, False)
+    logits = (leaves["router"] @ leaves["x"].t()).detach().requires_grad_()
+    own = mixtures(leaves["x"], [Linear(weight, bias, leaves["down"], leaves["up"], leaves["router"])], 1.3, 2, 0.2)
+    given = mixtures(leaves["x"], [Linear(weight, bias, leaves["down"], leaves["up"], None, logits)], 1.3, 2, 0.2)
+    torch.testing.assert_close(own.y[0], given.y[0])
+    d_router = torch.autograd.grad(own.y[0].square().sum() + own.loss[0], leaves["router"])[0]
+    d_logits = torch.autograd.grad(given.y[0].square().sum() + given.loss[0], logits)[0]
+    torch.testing.assert_close(d_router, d_logits @ leaves["x"])
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+def test_equal_logits_keep_exactly_k_experts(top_k):
+    leaves, weight, bias = tensors(True, False)
+    with torch.no_grad():
+        leaves["router"].copy_(leaves["router"][:1].expand(E, -1))  # equal rows: every token ties
+        leaves["x"][0] = 0  # a token whose logits are all zero
+    y, p, gate = mixture(leaves["x"], weight, bias, leaves["down"], leaves["up"], 1.0, leaves["router"], top_k)
+    assert ((gate > 0).sum(0) == top_k).all()
+    torch.testing.assert_close(gate.sum(0), torch.ones(N, dtype=torch.float64))
+    torch.testing.assert_close(p, torch.full_like(p, 1 / E))
+    slow = leaves["x"] @ weight.t() + bias
+    for e in range(E):
+        slow = slow + gate[e][:, None] * (leaves["x"] @ leaves["down"].t() @ leaves["up"][:, e].t())
+    torch.testing.assert_close(y, slow)
+    assert all(t.isfinite().all() for t in torch.autograd.grad(y.square().sum(), leaves.values()))
+
+
+def test_half_precision_is_the_exact_layer_within_its_rounding():
+    """bfloat16 input and weight, float32 trainables, beside float64: the error is of bfloat16's size (2^-8), everywhere."""
+    x, linears = group(2, True, False, False)
+    low = [t._replace(weight=t.weight.bfloat16(), bias=None if t.bias is None else t.bias.bfloat16()) for t in linears]
+    exact = [t._replace(weight=t.weight.double(), bias=None if t.bias is None else t.bias.double()) for t in low]
+    single = [t._replace(**{n: getattr(t, n).detach().float().requires_grad_() for n in ("down", "up", "router")}) for t in low]
+    rounded = x.detach().bfloat16()
+    found = mixtures(rounded.requires_grad_(), single, 1.0, 0, 0.1)
+    right = mixtures(rounded.detach().double().requires_grad_(), exact, 1.0, 0, 0.1)
+    assert found.y[0].dtype == torch.bfloat16 and found.loss[0].dtype == torch.float32
+    sum(y.float().square().sum() for y in found.y).backward()
+    sum(y.square().sum() for y in right.y).backward()
+    for a, b in zip(single, exact, strict=True):
+        for name in ("down", "up", "router"):
+            got, want = getattr(a, name).grad, getattr(b, name).grad
+            assert got.dtype == torch.float32
+            assert (got - want).norm() < 0.03 * want.norm(), name
