@@ -11,8 +11,9 @@
 # %% [markdown]
 # # 7 · Your own model, your own task
 #
-# **You will see** MoSLD attached to a plain transformers model and trained by transformers' own `Trainer`, on a task file that you write yourself;
-# the adapters saved, loaded into a fresh model and scored. Then the same file in the lab's trainer, and what `attach` finds in other families.
+# **You will see** MoSLD attached to a plain transformers model and trained, on a task file that you write yourself, by transformers' own `Trainer`
+# as it is, with accumulation, checkpointing and bfloat16, and by a short loop that comes to the same adapters; the adapters saved, loaded into a
+# fresh model and scored. Then the same file in the lab's trainer, and what `attach` finds in other families.
 #
 # **You need** to have used transformers once. Everything here works offline, on the lab's default backbone; the last section names models to try
 # online.
@@ -21,6 +22,7 @@
 import json
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -112,8 +114,14 @@ print(f"{type(model).__name__}: {trainable:,} trainable parameters beside {total
 # %% [markdown]
 # ## Train with transformers' Trainer
 #
-# Two things are yours to write: a collator, and a `compute_loss` that adds `handle.extra_loss()`, the load-balance loss. The model's attention mask
-# tells the adapters padding from text by itself. The loss is the cross-entropy of the cosine between a message and the names of the teams.
+# A plain `Trainer` asks two things: a collator, and a model that gives a loss. Here the loss is the cross-entropy of the cosine between a message
+# and the names of the teams, plus `handle.extra_loss()`, the load-balance loss. The attention mask tells the adapters padding from text by itself.
+# (A model that has a loss of its own, such as a causal language model or a classifier, needs no wrapper: `handle.join_loss()` puts the
+# load-balance loss into it.)
+#
+# Two things to know. `Trainer` sets the whole model to training, and BERT's own dropout would then shake weights that do not learn: it is set to 0,
+# the adapters' dropout stays. And the loss is a mean over a small batch: `Matcher.forward` takes no `**kwargs`, by which the Trainer knows that it
+# is to divide by the number of batches of a step; a mean from a model that takes them would count four times under four accumulation steps.
 
 
 # %%
@@ -128,22 +136,41 @@ def collate(examples):
     }
 
 
-class AdapterTrainer(transformers.Trainer):
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels = inputs.pop("labels")
-        hidden = model(**inputs).last_hidden_state
-        unit = F.normalize(mean_pool(hidden, inputs["attention_mask"]), dim=-1)
-        logits = unit[: len(labels)] @ unit[len(labels) :].T / 0.05
-        loss = F.cross_entropy(logits, labels) + handle.extra_loss()
-        return (loss, {"logits": logits}) if return_outputs else loss
+class Matcher(torch.nn.Module):
+    """A model and its adapters, with the loss of matching messages to teams."""
 
+    def __init__(self, model, handle):
+        super().__init__()
+        self.model, self.handle = model, handle
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+
+    def forward(self, input_ids, attention_mask, labels):
+        hidden = self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        unit = F.normalize(mean_pool(hidden, attention_mask), dim=-1)
+        logits = unit[: len(labels)] @ unit[len(labels) :].T / 0.05
+        return {"loss": F.cross_entropy(logits, labels) + self.handle.extra_loss(), "logits": logits}
+
+
+# %% [markdown]
+# Four rows a batch and four batches a step, activations computed again instead of kept, products in bfloat16: what one does to fit a large model.
+# The adapters themselves stay in float32, or most of their small steps would be rounded away.
+
+# %%
+warnings.filterwarnings("ignore", category=FutureWarning)  # transformers gives the next method another name in version 6
+model.gradient_checkpointing_enable({"use_reentrant": False})
 
 arguments = transformers.TrainingArguments(
     output_dir=folder / "hf",
     max_steps=STEPS,
-    per_device_train_batch_size=16,
+    per_device_train_batch_size=4,
+    gradient_accumulation_steps=4,
+    bf16=True,
+    use_cpu=True,  # leave this out where there is a GPU
     learning_rate=3e-3,
     lr_scheduler_type="constant",
+    max_grad_norm=0.0,
     logging_steps=max(STEPS // 20, 1),
     save_strategy="no",
     report_to=[],
@@ -151,8 +178,24 @@ arguments = transformers.TrainingArguments(
     dataloader_pin_memory=False,
     disable_tqdm=True,
     seed=0,
+    data_seed=0,  # the order of rows
 )
-trainer = AdapterTrainer(model=model, args=arguments, train_dataset=list(task.train), data_collator=collate)
+
+
+class SameMasks(transformers.TrainerCallback):
+    """Dropout masks that depend on the step alone, so that the loop below can draw them again."""
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        torch.manual_seed(state.global_step)
+
+
+trainer = transformers.Trainer(
+    model=Matcher(model, handle),
+    args=arguments,
+    train_dataset=list(task.train),
+    data_collator=collate,
+    callbacks=[SameMasks()],
+)
 trainer.remove_callback(transformers.PrinterCallback)
 trainer.train()
 
@@ -164,6 +207,43 @@ figures.curves(
     "trainer",
     "Loss, the balance loss included",
 )
+
+# %% [markdown]
+# ## The same by hand
+#
+# What the Trainer did, as a loop: no checkpointing, everything else alike. It must come to the same adapters.
+
+
+# %%
+def by_hand(steps):
+    """A fresh copy of the model, trained by a loop; returns its handle."""
+    copy = backbone.replica()
+    handle = attach(copy, AdapterConfig(method="mosld", rank=8, experts="4", top_k=2, dropout=0.1))
+    matcher = Matcher(copy, handle).train()
+    optimiser = torch.optim.AdamW(handle.parameters(), lr=3e-3, weight_decay=0.0, fused=True)
+    loader, step = trainer.get_train_dataloader(), 0
+    for epoch in range(steps):
+        loader.set_epoch(epoch)
+        batches = list(loader)
+        for at in range(0, len(batches), 4):
+            torch.manual_seed(step)
+            group = batches[at : at + 4]
+            for batch in group:
+                with torch.autocast("cpu", torch.bfloat16):
+                    loss = matcher(**batch)["loss"] / len(group)
+                loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+            step += 1
+            if step == steps:
+                return handle
+
+
+loop = by_hand(STEPS)
+start = attach(backbone.replica(), AdapterConfig(method="mosld", rank=8, experts="4", top_k=2, dropout=0.1))
+apart = max((a - b).abs().max().item() for a, b in zip(handle.parameters(), loop.parameters(), strict=True))
+moved = max((a - b).abs().max().item() for a, b in zip(handle.parameters(), start.parameters(), strict=True))
+print(f"Trainer and loop differ by at most {apart:.1e} in a weight; training moved weights by up to {moved:.2f}.")
 
 # %% [markdown]
 # ## Score
@@ -304,6 +384,7 @@ pd.DataFrame(found).set_index("family")
 # ## What was shown
 
 # %%
+assert apart <= 1e-6 < moved
 assert trainable == handle.count() and not any(p.requires_grad for p in backbone.model.parameters())
 assert all(e.options == tuple(TEAMS) for e in task.train)
 assert len(task.train) + len(task.validation) + len(task.test) == len(rows)

@@ -36,6 +36,7 @@ class Family:
         model: its class, and `sizes` the arguments of its configuration.
         inputs: rows to keyword arguments of the model: the given texts, padded to the longest unless there is one alone.
         stacks: for each stack the paths of its blocks from bottom to top.
+        dtypes: that the base itself can compute in.
         cannot: checks that the family cannot have, with the reason.
         remains: checks that fail today, with the cause.
     """
@@ -46,6 +47,7 @@ class Family:
     inputs: Callable[[Family, tuple[int, ...]], dict]
     stacks: tuple[tuple[str, ...], ...]
     targets: str = "q,v"
+    dtypes: tuple[torch.dtype, ...] = (torch.float64, torch.bfloat16)
     cannot: dict[str, str] = field(default_factory=dict)
     remains: dict[str, str] = field(default_factory=dict)
 
@@ -54,7 +56,8 @@ class Family:
         model = getattr(T, self.model)(getattr(T, self.config)(**self.sizes)).eval()
         with torch.no_grad():
             for p in model.parameters():  # biases and layer scales that start at 0 or at 1e-6 would hide a fault
-                p.add_(torch.randn_like(p) * 0.05)
+                if p.requires_grad:  # fixed sinusoids are not saved
+                    p.add_(torch.randn_like(p) * 0.05)
         return model
 
 
@@ -345,6 +348,7 @@ FAMILIES: dict[str, Family] = {
         {"vocab_size": 50, "d_model": D, "num_layers": 2, "attention_heads": 2, "ffn_dim": 24, "max_position_embeddings": 32, "pad_token_id": 0},
         text,
         (blocks("model.layers"),),
+        dtypes=(torch.bfloat16,),
     ),
     "mamba": Family(
         "MambaForCausalLM",
@@ -355,10 +359,17 @@ FAMILIES: dict[str, Family] = {
         "in_proj,x_proj",
     ),
     # mixtures of experts
-    "mixtral": Family("MixtralForCausalLM", "MixtralConfig", MOE, text, (blocks("model.layers"),)),
-    "qwen2-moe": Family("Qwen2MoeForCausalLM", "Qwen2MoeConfig", {**MOE, "shared_expert_intermediate_size": 8}, text, (blocks("model.layers"),)),
-    "qwen3-moe": Family("Qwen3MoeForCausalLM", "Qwen3MoeConfig", {**MOE, "head_dim": 8}, text, (blocks("model.layers"),)),
-    "gpt-oss": Family("GptOssForCausalLM", "GptOssConfig", {**MOE, "head_dim": 8}, text, (blocks("model.layers"),)),
+    "mixtral": Family("MixtralForCausalLM", "MixtralConfig", MOE, text, (blocks("model.layers"),), dtypes=(torch.bfloat16,)),
+    "qwen2-moe": Family(
+        "Qwen2MoeForCausalLM",
+        "Qwen2MoeConfig",
+        {**MOE, "shared_expert_intermediate_size": 8},
+        text,
+        (blocks("model.layers"),),
+        dtypes=(torch.bfloat16,),
+    ),
+    "qwen3-moe": Family("Qwen3MoeForCausalLM", "Qwen3MoeConfig", {**MOE, "head_dim": 8}, text, (blocks("model.layers"),), dtypes=(torch.bfloat16,)),
+    "gpt-oss": Family("GptOssForCausalLM", "GptOssConfig", {**MOE, "head_dim": 8}, text, (blocks("model.layers"),), dtypes=(torch.bfloat16,)),
     "switch": Family(
         "SwitchTransformersForConditionalGeneration",
         "SwitchTransformersConfig",
@@ -484,7 +495,7 @@ def layers(f: Family) -> None:
             inside = [a.site for a in handle.adapters if a.site.name.startswith(block + ".")]
             assert inside, f"no adapter in {block}"
             assert len({s.layer for s in inside}) == 1, f"{block} counts as several layers"
-            seen.setdefault(inside[0].layer, []).append(block)
+            seen.setdefault((inside[0].stack, inside[0].layer), []).append(block)
             wanted = (3, 4)[2 * i // len(stack)]
             assert {s.experts for s in inside} == {wanted}, f"{block} has {inside[0].experts} experts, not {wanted}"
     assert all(len(b) == 1 for b in seen.values()), f"one layer: {max(seen.values(), key=len)}"
@@ -522,8 +533,8 @@ def padding(f: Family) -> None:
 
 
 def cast(f: Family) -> None:
-    """Cast after attach equals attach after the cast, in float64 and in bfloat16."""
-    for dtype in (torch.float64, torch.bfloat16):
+    """Cast after attach equals attach after the cast, in float64 (where the base itself can) and in bfloat16."""
+    for dtype in f.dtypes:
         inputs, outputs = f.inputs(f, (0, 1)), []
         for first in (False, True):
             model = f.build()
