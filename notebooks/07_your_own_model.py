@@ -158,7 +158,9 @@ class Matcher(torch.nn.Module):
 # The adapters themselves stay in float32, or most of their small steps would be rounded away.
 
 # %%
-warnings.filterwarnings("ignore", category=FutureWarning)  # transformers gives the next method another name in version 6
+warnings.filterwarnings(
+    "ignore", category=FutureWarning
+)  # transformers gives the next method another name in version 6
 model.gradient_checkpointing_enable({"use_reentrant": False})
 
 arguments = transformers.TrainingArguments(
@@ -243,7 +245,9 @@ loop = by_hand(STEPS)
 start = attach(backbone.replica(), AdapterConfig(method="mosld", rank=8, experts="4", top_k=2, dropout=0.1))
 apart = max((a - b).abs().max().item() for a, b in zip(handle.parameters(), loop.parameters(), strict=True))
 moved = max((a - b).abs().max().item() for a, b in zip(handle.parameters(), start.parameters(), strict=True))
-print(f"Trainer and loop differ by at most {apart:.1e} in a weight; training moved weights by up to {moved:.2f}.")
+print(
+    f"Trainer and loop differ by at most {apart:.1e} in a weight; training moved weights by up to {moved:.2f}."
+)
 
 # %% [markdown]
 # ## Score

@@ -13,7 +13,7 @@ LEVELS = [
     {"counting", "fetch"},
     {"tasks"},
     {"adapters", "backbones"},
-    {"probes"},
+    {"probes", "peft"},
     {"training"},
     {"merging"},
     {"figures"},

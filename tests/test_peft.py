@@ -3,8 +3,6 @@
 import copy
 import dataclasses
 import json
-import subprocess
-import sys
 
 import peft
 import pytest
@@ -13,6 +11,7 @@ from peft import AutoPeftModelForSequenceClassification, PeftModel, get_peft_mod
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+import mosld.peft
 from mosld.adapters import attach
 from mosld.config import METHODS, AdapterConfig, ConfigError
 from mosld.peft import MoSLDConfig, Sets, routing, texts
@@ -322,11 +321,10 @@ def test_nf4_trains_and_equals_the_handle():
         get_peft_model(quantised(), config("lora")).merge_and_unload()
 
 
-def test_a_peft_that_is_built_otherwise_is_refused_in_one_sentence():
-    code = "import peft.utils as u\nu.register_peft_method = lambda *, label, cls: None\nimport mosld.peft"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(f"ImportError: peft: version {peft.__version__} is built otherwise inside; mosld.peft was")
+def test_a_peft_that_is_built_otherwise_is_refused_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(mosld.peft, "register_peft_method", lambda *, label, cls: None)
+    with pytest.raises(ImportError, match=rf"^peft: version {peft.__version__} is built otherwise inside; mosld.peft was written for peft .*\.$"):
+        mosld.peft._register()
 
 
 def test_every_knob_of_the_schema_is_there_once():

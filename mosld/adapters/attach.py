@@ -84,7 +84,8 @@ def draw(
             generator.manual_seed(seed * 100_003 + made)  # its own draw for each linear: methods of one shape start alike
             adapter = cls(place.module, part.site, config, context, part.rows)
             adapter.training = place.module.training
-            pieces.append(adapter.to(device_of(place.module)))
+            on_meta = any(p.is_meta for p in adapter.parameters())  # peft's low_cpu_mem_usage: the tensors come with the file
+            pieces.append(adapter if on_meta else adapter.to(device_of(place.module)))
             made += 1
         drawn.append(pieces)
     together.join([a for pieces in drawn for a in pieces])

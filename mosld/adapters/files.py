@@ -19,10 +19,14 @@ CENTROIDS = "centroids."  # what their names begin with in the file of weights
 
 
 def save(handle: Handle, folder: str | Path) -> None:
+    """Write both files. Sharded tensors (FSDP2) are put together first, so every process must call this; the first one writes."""
+    whole = {n: p.full_tensor() if hasattr(p, "full_tensor") else p for n, p in handle.named_parameters()}
+    if torch.distributed.is_initialized() and torch.distributed.get_rank():
+        return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     c = handle.context_now
-    tensors = dict(handle.named_parameters()) | {f"{CENTROIDS}{k}": t for k, t in c.centroids.items()}
+    tensors = whole | {f"{CENTROIDS}{k}": t for k, t in c.centroids.items()}
     save_file({n: t.detach().contiguous() for n, t in tensors.items()}, folder / WEIGHTS)
     settings = {"config": handle.config.model_dump(mode="json"), "tasks": c.tasks, "instance_dim": c.instance_dim}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1))
@@ -39,7 +43,12 @@ def load(handle: Handle, folder: str | Path) -> None:
         raise ConfigError(f"adapter: '{wrong[0]}' in '{folder}' does not fit this model and configuration; attach with the saved {SETTINGS}.")
     with torch.no_grad():
         for name, p in own.items():
-            p.copy_(tensors[name])
+            full = tensors[name]
+            if hasattr(p, "full_tensor"):
+                from torch.distributed.tensor import distribute_tensor  # slow to import, and of use to few
+
+                full = distribute_tensor(full.to(p.device), p.device_mesh, p.placements)
+            p.copy_(full)
     handle.context_now.centroids = {k: p.to(handle.parameters()[0].device) for k, p in points.items()}
 
 

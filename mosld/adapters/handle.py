@@ -1,6 +1,7 @@
 """Handle: what `attach` gives back. Everything one does with attached adapters.
 
-parameters, count, train, fit, context, extra_loss, routing, add, switch, disabled, save, load, merge, detach; `Handle.of(model)` finds it again.
+parameters, count, train, fit, context, extra_loss, join_loss, routing, add, switch, disabled, save, load, merge, detach; `Handle.of(model)` finds
+it again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mosld.adapters import files
 from mosld.adapters.adapter import Adapter, Context, Routing
 from mosld.adapters.centroids import kmeans
 from mosld.adapters.layer import AdaptedLinear
+from mosld.adapters.loss import join
 from mosld.adapters.passes import Passes
 from mosld.adapters.plan import Place
 from mosld.config import AdapterConfig, ConfigError
@@ -82,6 +84,7 @@ class Handle:
         self._sets: dict[str, Set] = {}
         self._layers: dict[str, AdaptedLinear] = {}
         self._passes: Passes | None = None
+        self._joined = None  # the hook of `join_loss`
         registry = model.__dict__.setdefault(REGISTRY, Registry())
         registry.freeze(model)
         registry.handles.append(self)
@@ -284,6 +287,13 @@ class Handle:
         """
         return extra_loss(self.adapters, self._context)
 
+    def join_loss(self, on: bool = True) -> None:
+        """From now on (until turned off) the model's own `outputs.loss` holds the extra losses: for trainers that take it as it is. See
+        `mosld.adapters.loss`."""
+        if self._joined is not None:
+            self._joined.remove()
+        self._joined = join(self.model, self.extra_loss) if on else None
+
     def routing(self) -> dict[str, Routing]:
         """The last gates of every routed linear, by its name."""
         return {a.site.name: a.last for a in self.adapters if a.last is not None}
@@ -320,6 +330,7 @@ class Handle:
         for name, layer in self._layers.items():
             self._place(name, layer.linear)
         self._passes.remove()
+        self.join_loss(False)
         registry = self.model.__dict__.get(REGISTRY)
         if registry is not None and self in registry.handles:
             registry.handles.remove(self)
