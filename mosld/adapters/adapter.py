@@ -425,7 +425,7 @@ class Adapter(nn.Module):
 
     def kernel(self, x: Tensor, call: Call) -> Answer:
         """This adapter alone: x [..., d_in]."""
-        top_k, tokens = self.config.top_k, self.context.token_weights(call.mask, self.dtype)
+        top_k, tokens = self.config.top_k, self.token_weights(call)
         found = mixtures(x, [self.linear(call)], self.scale, top_k, self.coefficient(), tokens, [self.open_sink()])
         return self.answered(found, 0)
 
@@ -436,6 +436,10 @@ class Adapter(nn.Module):
             down, up = (self.A, self.B) if at_input == "A" else (self.B, self.A)
             return Linear(call.weight, call.bias, down, up, self.router, None, self.draw_mask(down))
         return Linear(call.weight, call.bias, *self.factors(), self.router)
+
+    def token_weights(self, call: Call) -> Tensor | None:
+        """Weights of the tokens in the balance loss, [N], sum 1."""
+        return self.context.token_weights(call.mask, self.B.dtype)
 
     def coefficient(self) -> float:
         """Of the balance loss that the kernel is to find; 0 where none is wanted, or one of another kind."""

@@ -2,9 +2,8 @@
 
 The first of them that is called answers for all in one node of the kernel (`mosld.adapters.kernel.mixtures`); the others take what is kept for
 them. That holds in training, where all are plain, of one kind and called with the very same tensor; any other call is answered alone. Adapters
-whose answer was not fetched (they read another input after all, or are switched off) part for good.
-
-Gradient checkpointing and the compiler take the way of each linear alone.
+whose answer was not fetched (they read another input after all, or are switched off) part for good when the next pass begins, not sooner: gradient
+checkpointing makes a pass again as it was. The compiler takes the way of each linear alone.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from mosld.adapters.kernel import mixtures
 if TYPE_CHECKING:
     from mosld.adapters.adapter import Adapter, Answer, Call
 
-READ_ALIKE = ({"q", "k", "v"}, {"up", "gate"})
+READ_ALIKE = (("q", "k", "v"), ("gate", "up"))  # in the order in which models call them: masks are drawn in it, here as when each is alone
 CROSSING = ("cross", "encdec", "encoder_attn")  # in the names of attentions whose keys and values come from elsewhere
 
 
@@ -33,9 +32,9 @@ def join(adapters: Sequence[Adapter]) -> None:
         kind = next((i for i, targets in enumerate(READ_ALIKE) if a.site.target in targets), None)
         if kind is not None and a.by_kernel and not any(word in parent.lower() for word in CROSSING):
             groups[parent, kind, type(a), a.d_in, a.A.shape[:-1], a.B.shape[1:], a.site.experts].append(a)
-    for group in groups.values():
+    for (_, kind, *_), group in groups.items():
         if len(group) > 1:
-            Together(group)
+            Together(sorted(group, key=lambda a, kind=kind: READ_ALIKE[kind].index(a.site.target)))
 
 
 class Together:
@@ -46,25 +45,29 @@ class Together:
         self.x: Tensor | None = None
         self.version = 0
         self.kept: dict[int, tuple[Call, Answer]] = {}  # by the member's id: what it was answered with, not fetched yet
+        self.apart: set[int] = set()  # ids of members that will part when the next pass begins
         for a in members:
             a.together = self
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "x": None, "kept": {}}
+        return {**self.__dict__, "x": None, "kept": {}, "apart": set()}
 
     def forget(self) -> None:
-        """A pass begins: members that left their answer in the last one part from the others."""
-        if self.kept:
-            self.part()
-
-    def part(self) -> None:
-        gone = [a for a in self.members if id(a) in self.kept]
-        self.x, self.kept = None, {}
+        """A pass begins: members that did not fetch an answer in the last one part from the others."""
+        self._drop()
+        if not self.apart:
+            return
+        gone, stay = ([a for a in self.members if (id(a) in self.apart) == out] for out in (True, False))
         for a in self.members:
             a.together = None
-        for group in (gone, [a for a in self.members if a not in gone]):
+        for group in (gone, stay):
             if len(group) > 1:
                 Together(group)
+
+    def _drop(self) -> None:
+        """Let go of answers that were not fetched. What gradient checkpointing makes again it may break off in between."""
+        self.apart |= {key for key, (call, _) in self.kept.items() if not call.again}
+        self.x, self.kept = None, {}
 
     def answer(self, member: Adapter, x: Tensor, call: Call) -> Answer | None:
         """The member's answer to x [..., d_in], in the precision that is to be computed in; None: it has to be found alone."""
@@ -74,32 +77,27 @@ class Together:
                 del self.kept[id(member)]
                 self.x = self.x if self.kept else None
                 return found
-            self.part()
-            return None if member.together is None else member.together.answer(member, x, call)
-        if self.kept or not _open(call) or not member.fused(call):
+            self._drop()
             return None
-        calls = [call if a is member else a.call(a.base, call.x) for a in self.members]
-        for own in calls:
+        self._drop()
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not member.fused(call):
+            return None
+        members = [member, *(a for a in self.members if a is not member)]
+        calls = [call, *(a.call(a.base, call.x) for a in members[1:])]
+        for own in calls[1:]:
             own.autocast = call.autocast
-        if not all(a.training and a.fused(c) for a, c in zip(self.members, calls, strict=True)):
+        if not all(a.training and a.fused(c) for a, c in zip(members, calls, strict=True)):
             return None
         found = mixtures(
             x,
-            [a.linear(c) for a, c in zip(self.members, calls, strict=True)],
+            [a.linear(c) for a, c in zip(members, calls, strict=True)],
             member.scale,
             member.config.top_k,
             member.coefficient(),
-            member.context.token_weights(call.mask, member.dtype),
-            [a.open_sink() for a in self.members],
+            member.token_weights(call),
+            [a.open_sink() for a in members],
         )
-        answers = [a.answered(found, i) for i, a in enumerate(self.members)]
+        answers = [a.answered(found, i) for i, a in enumerate(members)]
         self.x, self.version = call.x, call.x._version
-        self.kept = {id(a): (c, answer) for a, c, answer in zip(self.members, calls, answers, strict=True) if a is not member}
-        return next(answer for a, answer in zip(self.members, answers, strict=True) if a is member)
-
-
-def _open(call: Call) -> bool:
-    """Whether a call may be answered with others: gradients are wanted, and nothing will make it again."""
-    if torch.compiler.is_compiling() or call.again or not torch.is_grad_enabled():
-        return False
-    return not torch._C._autograd._top_saved_tensors_default_hooks(True)
+        self.kept = {id(a): (c, answer) for a, c, answer in zip(members[1:], calls[1:], answers[1:], strict=True)}
+        return answers[0]

@@ -77,9 +77,8 @@ def test_an_answer_that_is_not_fetched_parts_the_group(nodes):
     model.layers[0].self_attn.q_proj(x)
     assert nodes == [2] and v.together.kept
     model.layers[0].self_attn.v_proj(x + 1)  # another input than q's
-    assert q.together is None and v.together is None and nodes == [2]
     first = step(model, handle)
-    assert handle.adapters[2].together is not None  # the other layers go on together
+    assert q.together is None and v.together is None and nodes == [2, 2]  # the other layer goes on together
     alone(handle)
     torch.testing.assert_close(first, step(model, handle))
 
@@ -95,7 +94,7 @@ def test_a_changed_input_is_not_answered_from_before(nodes):
     torch.testing.assert_close(got, v(x))
 
 
-def test_evaluation_checkpointing_and_copies_go_alone(nodes):
+def test_evaluation_checkpointing_and_copies(nodes):
     model, handle = adapted("llama")
     handle.train(False)
     run(model)
@@ -106,8 +105,10 @@ def test_evaluation_checkpointing_and_copies_go_alone(nodes):
     count = len(nodes)
     model.gradient_checkpointing_enable()
     found = step(model, handle)
-    assert count and len(nodes) == count
+    assert count == 4 and len(nodes) == 3 * count  # forward, forward and again
     torch.testing.assert_close(found[3], expected[3])
+    torch.testing.assert_close(step(model, handle)[3], expected[3])
+    assert all(a.together for a in handle.adapters if a.site.target in ("q", "k", "v", "gate", "up"))
     copied = copy.deepcopy(model)
     assert copied.layers[0].self_attn.q_proj.together.members[0] is not model.layers[0].self_attn.q_proj.together.members[0]
 
