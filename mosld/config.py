@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from mosld.registry import BACKBONES, METHODS
+from mosld.registry import BACKBONES, METHODS, NO_ROUTER
 from mosld.texts import choose, read_arms, read_experts, read_names, read_options, read_tasks, to_text
 
 LINK_VERSION = "1"
@@ -84,6 +84,25 @@ class AdapterConfig(Strict):
     balance: float | None = setting(
         None, "Coefficient of the load-balance loss; empty takes the method's own.", "adapter", "b", ge=0, le=10, hot=True, text="own"
     )
+    router: Literal["token", "text", "instruction", "task", "random", "hash", "uniform"] = setting(
+        "token",
+        "What the router reads: each token (the papers'), the mean of the text or of its instruction, which task it is, a token without ever "
+        "learning (random), the token's id by a fixed table (hash), or nothing (uniform). In a causal model it never reads ahead.",
+        "router",
+        "ro",
+    )
+    renormalise: Literal["yes", "no"] = setting(
+        "yes",
+        "Whether the gates of the chosen experts are divided by their sum. With one expert a token (top_k 1) that makes every gate 1, and the "
+        "router learns from the balance loss alone.",
+        "router",
+        "rn",
+    )
+    router_lr: float = setting(1.0, "Learning rate of the router, as a multiple of the others'.", "router", "rl", ge=0, le=1000)
+    router_noise: float = setting(0.0, "Standard deviation of Gaussian noise on the router's logits, in training only.", "router", "rz", ge=0, le=100)
+    z_loss: float = setting(
+        0.0, "Coefficient of the router's z-loss, the mean square of log sum exp of its logits (arXiv 2202.08906).", "router", "zl", ge=0, le=10
+    )
     targets: Annotated[tuple[str, ...], BeforeValidator(read_names)] = setting(
         ("q", "v"),
         "Linears that get adapters: q, k, v, o, up, down, gate, the end of a module's name, all-linear, or re: and a regular expression "
@@ -116,6 +135,9 @@ class AdapterConfig(Strict):
         for field in ("targets", "exclude"):
             for name in getattr(self, field):
                 _check_regex(field, name)
+        routes_by = METHODS[self.method].routes_by
+        if routes_by and routes_by != NO_ROUTER and self.router != "token":
+            raise ConfigError(f"router: {self.router} is not allowed; {self.label} routes by {routes_by}: leave the router at token.")
         return self
 
     @property
@@ -134,16 +156,43 @@ class AdapterConfig(Strict):
     def effective(self):
         """The configuration with what the method fixes put in and the balance coefficient filled in."""
         entry = METHODS[self.method]
-        return self.replace(**entry.fixes, balance=entry.balance if self.balance is None else self.balance)
+        dense = {"top_k": 0} if self.router == "uniform" and not entry.routes_by else {}
+        return self.replace(**{**entry.fixes, **dense}, balance=entry.balance if self.balance is None else self.balance)
 
     def ignored(self) -> list[str]:
-        """One sentence for each explicitly set knob that the method's definition overrules."""
+        """One sentence for each explicitly set knob that the method's definition, or another setting, leaves without effect."""
+        return self._fixed() + self._idle()
+
+    def _fixed(self) -> list[str]:
         fixes = METHODS[self.method].fixes
         return [
             f"{name}: {self.label} fixes it at {to_text(name, value)}; {to_text(name, getattr(self, name))} is ignored."
             for name, value in fixes.items()
             if name in self.model_fields_set and getattr(self, name) != value
         ]
+
+    def _idle(self) -> list[str]:
+        """Of the router's settings."""
+        moved = [n for n in ROUTING if n in self.model_fields_set and getattr(self, n) != type(self).model_fields[n].default]
+        routes_by, out = METHODS[self.method].routes_by, []
+        if routes_by:
+            left = [n for n in moved if not (n == "router_lr" and routes_by != NO_ROUTER)]
+            return [f"{n}: {self.label} routes by {routes_by}; {to_text(n, getattr(self, n))} is ignored." for n in left]
+        top_k = self.effective().top_k
+        if self.router in ("hash", "uniform"):
+            out += [f"{n}: the gates of router {self.router} are fixed; {to_text(n, getattr(self, n))} is ignored." for n in moved if n != "router"]
+        elif self.router == "random" and "router_lr" in moved:
+            out.append("router_lr: router random is never trained; it is ignored.")
+        if self.router == "uniform" and "top_k" in self.model_fields_set and self.top_k:
+            out.append(f"top_k: router uniform takes every expert; {self.top_k} is ignored.")
+        if "renormalise" in moved and top_k == 0 and self.router not in ("hash", "uniform"):
+            out.append("renormalise: dense gates sum to 1 without it; no is ignored.")
+        if top_k == 1 and self.renormalise == "yes" and max(self.expert_counts) > 1 and self.router not in ("hash", "random"):
+            out.append(
+                "renormalise: with one expert a token every gate is 1, so the router learns from the balance loss alone; renormalise=no lets it "
+                "learn from the task."
+            )
+        return out
 
     def adapter(self) -> AdapterConfig:
         """The part that `attach` takes."""
@@ -157,6 +206,9 @@ def _check_regex(field: str, name: str) -> None:
             re.compile(name[3:])
         except re.error as error:
             raise ConfigError(f"{field}: '{name[:60]}' is no regular expression ({error}); write re: and one that fits whole names.") from None
+
+
+ROUTING = ("router", "renormalise", "router_lr", "router_noise", "z_loss")
 
 
 def _check_options(method: str, given: dict[str, Any]) -> dict[str, float | str]:

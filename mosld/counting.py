@@ -61,7 +61,9 @@ def count(config: AdapterConfig, shape: ModelShape, tasks: int = 1) -> int:
         for layer in range(shape.layers):
             experts = groups[group_of(layer, shape.layers, len(groups))]
             if experts:
-                total += entry.count(LinearShape(d_in, d_out, config.rank, experts, tasks, name, config.share, config.side, config.options))
+                total += entry.count(
+                    LinearShape(d_in, d_out, config.rank, experts, tasks, name, config.share, config.side, config.options, config.router)
+                )
     return total
 
 

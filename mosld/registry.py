@@ -35,11 +35,13 @@ class LinearShape:
     share: str = "A"
     side: str = "input"
     options: dict[str, Any] = field(default_factory=dict)
+    reads: str = "token"  # what the router reads
 
     @property
     def router(self) -> int:
-        """A token router: one row of d_in an expert, no bias; one expert needs no router."""
-        return self.E * self.d_in if self.E > 1 else 0
+        """What is trained of the router: one row of d_in an expert, no bias, or of one number a task; one expert needs no router."""
+        columns = {"task": self.T, "random": 0, "hash": 0, "uniform": 0}.get(self.reads, self.d_in)
+        return self.E * columns if self.E > 1 else 0
 
     @property
     def factors(self) -> int:
@@ -73,7 +75,8 @@ def matched_rank(n: LinearShape) -> int:
     """Rank of the LoRA whose count is nearest to that of the method named by the option `match`; at most full rank."""
     entry = METHODS[n.options.get("match", METHODS["lora-matched"].options["match"].default)]
     experts = int(entry.fixes.get("experts", n.E))
-    aim = entry.count(replace(n, E=experts, share=entry.fixes.get("share", n.share), options={}))
+    reads = "token" if entry.routes_by else n.reads
+    aim = entry.count(replace(n, E=experts, share=entry.fixes.get("share", n.share), options={}, reads=reads))
     return max(1, min(round(aim / (n.d_in + n.d_out)), n.d_in, n.d_out))
 
 
@@ -85,6 +88,7 @@ class MethodEntry:
     `balance`: the paper's coefficient of the balance loss, used when the knob is left empty.
     `count`: trainable parameters of one adapted linear.
     `options`: settings of this method alone, values its paper leaves open among them.
+    `routes_by`: what the method's definition routes by, where that leaves no choice of a router; empty: any.
     """
 
     where: str  # module:class
@@ -93,12 +97,14 @@ class MethodEntry:
     balance: float = 0.0
     count: Callable[[LinearShape], int] = _mixture
     options: dict[str, Option] = field(default_factory=dict)
+    routes_by: str = ""
 
 
+NO_ROUTER = "nothing: it has one expert"
 BLOCK = ("up", "gate", "down")  # the linears of a feed-forward block
 
 METHODS: dict[str, MethodEntry] = {
-    "lora": MethodEntry("mosld.adapters.lora:LoRA", "LoRA", {"experts": "1", "top_k": 0, "dropout": 0.0, "share": "none"}),
+    "lora": MethodEntry("mosld.adapters.lora:LoRA", "LoRA", {"experts": "1", "top_k": 0, "dropout": 0.0, "share": "none"}, routes_by=NO_ROUTER),
     "mosl": MethodEntry("mosld.adapters.mosld:MoSLD", "MoSL", {"dropout": 0.0, "share": "A"}, 0.01),
     "mosld": MethodEntry("mosld.adapters.mosld:MoSLD", "MoSLD", {}, 0.01),
     "mola": MethodEntry("mosld.adapters.mola:MoLA", "MoLA", {"dropout": 0.0, "share": "none"}, 0.001),
@@ -134,6 +140,7 @@ METHODS: dict[str, MethodEntry] = {
             "tau": Option(0.1, 0.01, 10, "Temperature of the softmax over a task's weights; small is sharp."),
             "matrix": Option("full", help="Form of each task's own r x r matrix.", choices=("full", "diagonal")),
         },
+        routes_by="weights that each task learns",
     ),
     "moelora": MethodEntry(
         "mosld.adapters.moelora:MoELoRA",
@@ -163,12 +170,14 @@ METHODS: dict[str, MethodEntry] = {
         {"dropout": 0.0, "share": "A", "side": "input", "top_k": 0},
         count=lambda n: n.factors + n.r // int(n.options.get("block", 1)) * n.router,
         options={"block": Option(1, 1, 256, "Rows of A that share a router; it must divide the rank.")},
+        routes_by="a token router for every block of rows of A",
     ),
     "mor1e": MethodEntry(
         "mosld.adapters.mor1e:MoR1E",
         "Intuition-MoR1E",
         {"dropout": 0.0, "share": "none", "side": "input", "top_k": 0},
         count=lambda n: n.r * n.d_in + n.E * n.d_out + n.r * n.E * n.d_in + 2,
+        routes_by="the token and the sentence embedding of its text",
     ),
     "conditional-mixlora": MethodEntry(
         "mosld.adapters.conditional_mixlora:ConditionalMixLoRA",
@@ -178,6 +187,7 @@ METHODS: dict[str, MethodEntry] = {
         options={
             "order": Option("pool", help="What joins picked rows and columns: their order in the pools, or their scores.", choices=("pool", "score"))
         },
+        routes_by="the mean of the text, which picks rows and columns",
     ),
     "mixlora": MethodEntry(
         "mosld.adapters.mixlora:MixLoRA",
@@ -193,6 +203,7 @@ METHODS["lora-matched"] = MethodEntry(
     {"dropout": 0.0, "top_k": 0},
     count=lambda n: matched_rank(n) * (n.d_in + n.d_out),
     options={"match": Option("mosld", help="The method, with these same knobs, whose parameter count is matched.", choices=tuple(METHODS))},
+    routes_by=NO_ROUTER,
 )
 
 # Short names of backbones; anything with a slash is taken as the id of a model on the hub.

@@ -19,6 +19,11 @@ UNUSUAL = {
     "share": "none",
     "side": "output",
     "balance": 0.5,
+    "router": "instruction",
+    "renormalise": "no",
+    "router_lr": 10.0,
+    "router_noise": 0.25,
+    "z_loss": 0.001,
     "targets": ("q", "up"),
     "exclude": ("1.fc1", "o"),
     "tasks": {"world/mood": 1.0, "real/piqa": 2.5},
@@ -63,7 +68,7 @@ def test_a_regular_expression_among_names_goes_on_to_the_end_of_the_text_and_is_
 def test_the_default_link_is_the_version_alone_and_links_are_short():
     assert RunConfig().to_url() == "1"
     assert RunConfig(seed=3, rank=4).to_url() == "1!r.4!s.3"
-    assert len(RunConfig(**UNUSUAL).to_url()) < 300
+    assert len(RunConfig(**UNUSUAL).to_url()) < 360
     assert re.fullmatch(r"[A-Za-z0-9!.:,/=_%~-]+", RunConfig(**UNUSUAL).to_url())
 
 

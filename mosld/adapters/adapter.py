@@ -30,7 +30,9 @@ from transformers.pytorch_utils import Conv1D
 
 from mosld.adapters.kernel import Linear, Mixed, mix, mixtures, routed_gate
 from mosld.adapters.plan import Rows, Site, sizes
+from mosld.adapters.routers import ROUTERS, Router, Texts
 from mosld.config import AdapterConfig, ConfigError
+from mosld.registry import METHODS
 
 
 @dataclass
@@ -48,6 +50,10 @@ class Context:
     source_mask: Tensor | None = None  # [M, L'], 1 at its real tokens
     task: Tensor | None = None  # [M]
     instance: Tensor | None = None  # [M, instance_dim]
+    question: Tensor | None = None  # [M, L], 1 at the question: all that a text router of a causal model may read
+    instruction: Tensor | None = None  # [M, L], 1 at the instruction
+    ids: Tensor | None = None  # [M, L] token ids of the pass under way
+    past: int = 0  # tokens in the cache that the pass under way goes on from
     step: int | None = None  # optimiser step under way, from 1; None outside a run
     time_first: bool = False  # inputs are [L, M, d_in] (XLNet)
     probing: bool = False
@@ -59,7 +65,7 @@ class Context:
 
     def __getstate__(self) -> dict:
         """A copy is taken between passes: what belongs to one pass stays behind (tensors of a graph cannot be copied)."""
-        return {**self.__dict__, "mask": None, "source": None, "source_mask": None, "depth": 0, "block": {}}
+        return {**self.__dict__, "mask": None, "source": None, "source_mask": None, "ids": None, "depth": 0, "block": {}}
 
     def draws(self) -> torch.Generator | None:
         """What a forward pass draws with. Torch's own generator (None) is the rule: gradient checkpointing puts its state back before it computes
@@ -71,11 +77,12 @@ class Context:
     @property
     def texts(self) -> tuple:
         """What is known of the texts besides their mask."""
-        return self.task, self.instance, self.step
+        return tuple(getattr(self, name) for name in KNOWN)
 
     @texts.setter
     def texts(self, texts: tuple) -> None:
-        self.task, self.instance, self.step = texts
+        for name, value in zip(KNOWN, texts, strict=True):
+            setattr(self, name, value)
 
     def token_mask(self, shape: torch.Size) -> Tensor | None:
         """The padding mask of N flattened tokens, where the input has the batch's shape, else None (all tokens count)."""
@@ -122,6 +129,9 @@ class Context:
     def token_values(self, values: Tensor, shape: torch.Size) -> Tensor:
         """One value a text, repeated for its tokens: [M, ...] to [N, ...]."""
         return values.repeat_interleave(shape[1], 0)
+
+
+KNOWN = ("task", "instance", "question", "instruction", "ids", "past", "step")
 
 
 @dataclass(frozen=True)
@@ -181,6 +191,7 @@ class Call:
     again: bool = False  # made again by gradient checkpointing
     loss: Tensor | None = None  # the balance loss, where the kernel found it
     kept: Tensor | None = None  # what a method hands from its forward pass to its extra loss
+    z: Tensor | None = None  # the router's z-loss, coefficient included
 
     @property
     def shape(self) -> torch.Size:
@@ -238,6 +249,13 @@ class Adapter(nn.Module):
         self.aux: Tensor | None = None  # extra loss of the last forward pass
         self.last: Routing | None = None
         self.steer: Tensor | None = None  # [E], added to the router's logits: -inf mutes an expert (`mosld.training.inspector`)
+        self.swap: Callable[[Tensor], Tensor] | None = None  # the gate [E, N] exchanged for another one, by whoever wants to know what it does
+        free = not METHODS[config.method].routes_by
+        self.rule = ROUTERS[config.router if free else "token"]  # what the router reads
+        self.carry: dict = {}  # what a router of whole texts hands on to the pass that goes on from a cache
+        if free and site.experts > 1 and config.router in ("task", "uniform"):  # nothing of the input decides
+            self.token_routed, self.task_routed = False, config.router == "task"
+        self.steerable = self.steerable and self.rule.scored
         self.mask: Tensor | None = None  # the last dropout mask, 0 or 1 / (1 - p)
         self.sink: dict = {}  # what the kernel's backward leaves for the probes
         self.together = None  # the group of adapters that read one input (`mosld.adapters.together`)
@@ -269,23 +287,77 @@ class Adapter(nn.Module):
             return found.y, found.p, found.gate
         down, up = self.factors()
         hidden = down.to(x.dtype) @ (self.drop(x) if self.dropping("activations") else x).t()
-        p = g = None
-        if self.router is not None:
-            p, g = routed_gate(self.logits(x), self.config.top_k)
+        p, g = self.gates(x, call) if self.site.experts > 1 else (None, None)
         return mix(call.frozen(x), hidden, g, up, self.scale), p, g
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Router logits [E, N] of tokens x [N, d_in] in the router's precision, with what `steer` adds to them."""
-        logits = self.router @ x.to(self.router.dtype).t()
-        return logits if self.steer is None else logits + self.steer[:, None]
-
     def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
-        """The load-balance loss, coefficient included."""
+        """The load-balance loss, coefficient included; none for a router that does not learn."""
         if call.loss is not None:
             return call.loss
-        if self.context.balance == 0 or self.site.experts == 1:
+        if self.context.balance == 0 or self.site.experts == 1 or not self.rule.trained:
             return None
         return self.context.balance * balance_loss(p, g, call.mask)
+
+    # The router
+
+    @property
+    def plainly_routed(self) -> bool:
+        """Whether the gate is a token router's top-K renormalised and nothing else, which the kernel makes itself."""
+        c = self.config
+        extras = self.training and (c.router_noise > 0 or c.z_loss > 0)
+        plain = type(self.rule).logits is Router.logits and self.rule.scored and c.renormalise == "yes"
+        return self.site.experts == 1 or (plain and not extras and self.steer is None and self.swap is None)
+
+    def gates(self, x: Tensor, call: Call, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Router probabilities and gate [E, N] of tokens x [N, d_in], in the router's precision.
+
+        weight: the router's, where it is another than the adapter's own; then neither noise, loss nor steering act. Raises ConfigError where
+        the router cannot tell what it is to read.
+        """
+        c, own = self.config, weight is None
+        texts = self.texts(call)
+        if not self.rule.scored:
+            p = g = self.rule.gate(x.to(self.dtype), self.site.experts, c.top_k, texts)
+        else:
+            logits = self.rule.logits(self.router if own else weight, x, texts)
+            if own and self.training and c.router_noise > 0:
+                logits = logits + c.router_noise * torch.empty_like(logits).normal_(generator=self.context.draws())
+            if own and self.training and c.z_loss > 0:
+                call.z = c.z_loss * _mean(logits.logsumexp(0).square(), call.mask)
+            if own and self.steer is not None:
+                logits = logits + self.steer[:, None]
+            p, g = (texts.each(v) for v in routed_gate(logits, c.top_k, c.renormalise == "yes"))
+        return p, g if self.swap is None or not own else self.swap(g)
+
+    @torch.no_grad()
+    def choices(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The gate [E, N] that the router would give the tokens of x [..., d_in] with another `weight`, within a pass."""
+        return self.gates(x.reshape(-1, self.d_in), Call(self.base, x, self.context.mask_of(x), None, None), weight)[1]
+
+    def texts(self, call: Call) -> Texts:
+        """What is known of the texts of a call, for a router that reads more than a token. Raises ConfigError where x is no [M, L, d_in]."""
+        context, shape, needs = self.context, tuple(call.shape[:-1]), self.config.router
+        if needs in ("token", "random", "uniform"):
+            return Texts((1, math.prod(shape)))
+        crossing = context.source is call.x
+        past = context.past if self.site.causal and not crossing else 0
+        if not past:
+            self.carry = {}
+        mask = call.mask
+        if past and context.mask is not None and len(shape) == 2 and context.mask.shape == (shape[0], past + shape[1]):
+            mask = context.mask[:, past:]  # of a pass that goes on from a cache
+        if len(shape) == 1 and mask is not None and context.mask is not None:
+            shape = tuple(context.mask.shape)
+        if len(shape) != 2 or (context.mask is not None and mask is None):
+            raise ConfigError(
+                f"router: '{needs}' needs the texts of a batch as [texts, tokens, size], and {self.site.name} gets {list(call.shape)}; "
+                "choose other targets, or router token."
+            )
+        task = None if context.task is None else context.tasks_of(torch.Size((*shape, self.d_in)), call.x.device)
+        ids = None if crossing or context.ids is None or context.ids.shape != shape else context.ids
+        real = None if mask is None else mask.reshape(shape)
+        told = (None, None) if crossing else (context.question, context.instruction)
+        return Texts(shape, real, *told, task, ids, self.site.causal and not crossing, past, self.carry)
 
     # What all share
 
@@ -294,11 +366,17 @@ class Adapter(nn.Module):
         return torch.empty(shape, dtype=self.dtype)
 
     def add_router(self, d_in: int) -> None:
-        """A token router without bias, or None where there is one expert."""
-        self.router = None
-        if self.site.experts > 1:
-            router = torch.empty(self.site.experts, d_in, dtype=self.dtype)
-            self.router = nn.Parameter(router.normal_(0, 0.02, generator=self.context.generator))
+        """A router without bias, a buffer where it is never trained; None where there is one expert, or nothing to keep."""
+        columns = self.rule.columns(d_in, self.context.tasks)
+        if self.site.experts == 1 or not columns:
+            self.router = None
+            return
+        router = torch.empty(self.site.experts, columns, dtype=self.dtype)
+        router.normal_(0, self.rule.start(d_in), generator=self.context.generator)
+        if self.rule.trained:
+            self.router = nn.Parameter(router)
+        else:
+            self.register_buffer("router", router)
 
     @property
     def base(self) -> nn.Module:
@@ -353,9 +431,16 @@ class Adapter(nn.Module):
         return (b, a) if self.config.side == "input" else (a, b)
 
     def delta(self, task: int = 0) -> Tensor:
-        """The update as one matrix [d_out, d_in], for an adapter of one expert; `task` matters to task-routed methods only."""
+        """The update as one matrix [d_out, d_in], for an adapter whose gate does not look at the input; `task` matters to task-routed ones only."""
         up, down = self.products()
-        return self.scale * up[0] @ down[0]
+        if self.site.experts == 1:
+            return self.scale * up[0] @ down[0]
+        E = self.site.experts
+        gate = up.new_full((E,), 1 / E)
+        if self.task_routed:
+            gate = routed_gate(self.router[:, task : task + 1], self.config.top_k, self.config.renormalise == "yes")[1][:, 0]
+        up, down = up.expand(E, -1, -1), down.expand(E, -1, -1)
+        return self.scale * (gate[:, None, None] * up).permute(1, 0, 2).flatten(1) @ down.flatten(0, 1)
 
     def forward(self, x: Tensor, base: nn.Module | None = None, out: Tensor | None = None) -> Tensor:
         """The adapted linear: [..., d_in] to [..., d_out].
@@ -421,10 +506,15 @@ class Adapter(nn.Module):
 
     def fused(self, call: Call) -> bool:
         """Whether the kernel can answer this call: it reads the frozen weight itself, and drops out weights only."""
-        return call.weight is not None and self.steer is None and not self.dropping("activations")
+        return call.weight is not None and not self.dropping("activations")
 
     def kernel(self, x: Tensor, call: Call) -> Answer:
         """This adapter alone: x [..., d_in]."""
+        if not self.plainly_routed:
+            linear = self.linear(call)  # draws dropout before the router's noise
+            p, g = self.gates(x.reshape(-1, self.d_in), call)
+            found = mixtures(x, [linear._replace(router=None, gate=g)], self.scale, sinks=[self.open_sink()])
+            return Answer(found.y[0], p, g.detach(), None)
         top_k, tokens = self.config.top_k, self.token_weights(call)
         found = mixtures(x, [self.linear(call)], self.scale, top_k, self.coefficient(), tokens, [self.open_sink()])
         return self.answered(found, 0)
@@ -443,12 +533,12 @@ class Adapter(nn.Module):
 
     def coefficient(self) -> float:
         """Of the balance loss that the kernel is to find; 0 where none is wanted, or one of another kind."""
-        wanted = self.training and self.site.experts > 1 and torch.is_grad_enabled() and type(self).extra_loss is Adapter.extra_loss
+        wanted = self.training and self.site.experts > 1 and self.rule.trained and torch.is_grad_enabled() and type(self).extra_loss is Adapter.extra_loss
         return self.context.balance if wanted else 0.0
 
     def open_sink(self) -> dict | None:
         """Where the kernel's backward leaves what each expert asks of a shared A."""
-        if not self.context.probing or self.router is None or self.A.dim() != 2 or self.config.side != "input":
+        if not self.context.probing or self.site.experts == 1 or self.A.dim() != 2 or self.config.side != "input":
             return None
         self.sink = {}
         return self.sink
@@ -468,6 +558,8 @@ class Adapter(nn.Module):
         """
         grad = torch.is_grad_enabled()
         loss = self.extra_loss(p, g, call) if p is not None and self.training and grad else None
+        if call.z is not None and grad:
+            loss = call.z if loss is None else loss + call.z
         if call.again:
             return
         self.ran = True
@@ -521,7 +613,15 @@ class Adapter(nn.Module):
 
     def __getstate__(self) -> dict:
         """A copy is taken between passes: what the last one left stays behind (tensors of a graph cannot be copied)."""
-        return {**self.__dict__, "aux": None, "last": None, "mask": None, "sink": {}, "memory": []}
+        return {**self.__dict__, "aux": None, "last": None, "mask": None, "sink": {}, "memory": [], "carry": {}, "swap": None}
+
+
+def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of values [n] over the real tokens, or over the texts where there is one value a text."""
+    if mask is None or len(values) != len(mask):
+        return values.mean()
+    weight = mask.to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def balance_loss(p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from torch import nn
 from mosld.adapters import together
 from mosld.adapters.adapter import Adapter, Context
 from mosld.adapters.handle import NAME, Handle, adapters_of_others
-from mosld.adapters.plan import Place, answers, plan
+from mosld.adapters.plan import Place, answers, causal, plan
 from mosld.config import AdapterConfig, ConfigError
 from mosld.registry import METHODS
 
@@ -73,6 +73,11 @@ def draw(
             f"method: {config.label} picks its factors by the whole text, and {name} is causal, so they would depend on later tokens; "
             "take an encoder, or a method that routes by token."
         )
+    reads = "" if METHODS[config.method].routes_by else config.router
+    if reads in ("text", "instruction", "hash") and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise ConfigError(
+            f"router: '{reads}' is not for encoder-decoders, whose two sides read different texts; choose token, task, random, uniform."
+        )
     generator = torch.Generator()
     context = Context(config.dropout, config.balance, generator, tasks=tasks, instance_dim=instance_dim)
     drawn, made = [], 0
@@ -100,11 +105,3 @@ def device_of(module: nn.Module) -> torch.device:
         return torch.device(place)
     tensor = next((t for t in (*module.parameters(), *module.buffers())), None)
     return torch.device("cpu") if tensor is None else tensor.device
-
-
-def causal(model: nn.Module) -> str | None:
-    """The class of a decoder's attention in the model, if it has one."""
-    for module in model.modules():
-        if getattr(module, "is_causal", False) is True or (getattr(module, "is_decoder", False) is True and "Attention" in type(module).__name__):
-            return type(module).__name__
-    return None

@@ -20,7 +20,7 @@ CENTROIDS = "centroids."  # what their names begin with in the file of weights
 
 def save(handle: Handle, folder: str | Path) -> None:
     """Write both files. Sharded tensors (FSDP2) are put together first, so every process must call this; the first one writes."""
-    whole = {n: p.full_tensor() if hasattr(p, "full_tensor") else p for n, p in handle.named_parameters()}
+    whole = {n: p.full_tensor() if hasattr(p, "full_tensor") else p for n, p in handle.kept().items()}
     if torch.distributed.is_initialized() and torch.distributed.get_rank():
         return
     folder = Path(folder)
@@ -36,7 +36,7 @@ def load(handle: Handle, folder: str | Path) -> None:
     path = Path(folder) / WEIGHTS
     if not path.is_file():
         raise ConfigError(f"adapter: '{folder}' holds no {WEIGHTS}; give a folder that save wrote.")
-    tensors, own = load_file(path), dict(handle.named_parameters())
+    tensors, own = load_file(path), handle.kept()
     points = {int(n.removeprefix(CENTROIDS)): tensors.pop(n) for n in sorted(tensors) if n.startswith(CENTROIDS)}
     wrong = sorted(set(tensors) ^ set(own)) or sorted(n for n in own if own[n].shape != tensors[n].shape)
     if wrong:

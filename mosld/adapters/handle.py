@@ -220,6 +220,18 @@ class Handle:
     def parameters(self) -> list[nn.Parameter]:
         return [p for _, p in self.named_parameters()]
 
+    def kept(self) -> dict[str, Tensor]:
+        """What belongs into a file: the trainable tensors, and those that are fixed but drawn, such as a random router."""
+        return dict(self.named_parameters()) | {f"{a.site.name}.{n}": b for a in self.adapters for n, b in a.named_buffers()}
+
+    def groups(self, lr: float) -> list[dict]:
+        """Parameter groups for an optimiser: the routers have `router_lr` times the rate; `multiple` says so, for schedules."""
+        times = self.config.router_lr
+        named = list(self.named_parameters())
+        routers = [p for n, p in named if n.rpartition(".")[2].startswith("router")] if times != 1 else []
+        others = [p for _, p in named if not any(p is r for r in routers)]
+        return [{"params": ps, "lr": lr * m, "multiple": m} for ps, m in ((others, 1.0), (routers, times)) if ps]
+
     def count(self) -> int:
         """Trainable parameters, from the tensors."""
         return sum(p.numel() for p in self.parameters())
@@ -262,6 +274,8 @@ class Handle:
         instance: Tensor | None = None,
         probing: bool = False,
         step: int | None = None,
+        question: Tensor | None = None,
+        instruction: Tensor | None = None,
     ):
         """What the forward (and backward) passes inside the block know of their texts.
 
@@ -270,14 +284,17 @@ class Handle:
             task: [M] index of each text's task, for methods that use it; without it every text is of task 0.
             instance: [M, d] sentence embedding of each text, for instance-routed methods.
             probing: also keep each expert's share of the gradient of a shared A.
+            question: [M, L], 1 at the question, of causal models: routers of whole texts read no further. Without it they read all so far.
+            instruction: [M, L], 1 at the instruction, for the router that reads it. Without it the text is read, with a warning.
             step: the optimiser step under way, counted from 1, for losses that set in late; without it they act at once.
         """
         c = self._context
         c.mask, c.task, c.instance, c.probing, c.step, self._passes.explicit = mask, task, instance, probing, step, mask is not None
+        c.question, c.instruction = question, instruction
         try:
             yield self
         finally:
-            c.mask = c.task = c.instance = c.step = None
+            c.mask = c.task = c.instance = c.step = c.question = c.instruction = None
             c.probing = self._passes.explicit = False
 
     def extra_loss(self) -> Tensor | float:

@@ -33,17 +33,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def routed_gate(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+def routed_gate(logits: Tensor, top_k: int, renormalise: bool = True) -> tuple[Tensor, Tensor]:
     """Router probabilities and gate, both [..., E, N], from logits [..., E, N].
 
-    softmax over experts; the `top_k` largest kept and renormalised to sum 1 (arXiv 2412.08946, section 3); 0 keeps all. Of equal logits at the
-    edge as many are kept as there is room for, so that a token always has exactly `top_k` experts.
+    softmax over experts; the `top_k` largest kept and renormalised to sum 1 (arXiv 2412.08946, section 3), or as they are; 0 keeps all. Of equal
+    logits at the edge as many are kept as there is room for, so that a token always has exactly `top_k` experts.
     """
     p = logits.softmax(-2)
     if top_k == 0 or top_k >= p.shape[-2]:
         return p, p
     value, index = p.topk(top_k, -2, sorted=False)
-    return p, torch.zeros_like(p).scatter(-2, index, value / value.sum(-2, keepdim=True))
+    return p, torch.zeros_like(p).scatter(-2, index, value / value.sum(-2, keepdim=True) if renormalise else value)
 
 
 def mix(base: Tensor, hidden: Tensor, gate: Tensor | None, up: Tensor, scale: float) -> Tensor:
@@ -64,7 +64,7 @@ def _gated(hidden: Tensor, gate: Tensor | None, shared_up: bool) -> Tensor:
 
 
 class Linear(NamedTuple):
-    """One linear of a node. `router` None and `logits` None stand for one expert with weight 1 (plain LoRA)."""
+    """One linear of a node. Without `router`, `logits` and `gate` it has one expert with weight 1 (plain LoRA)."""
 
     weight: Tensor
     bias: Tensor | None
@@ -73,6 +73,7 @@ class Linear(NamedTuple):
     router: Tensor | None = None  # [E, d_in]
     logits: Tensor | None = None  # [E, N], made elsewhere, in place of the router
     drop: Tensor | None = None  # of the shape of `down`, 0 or 1 / (1 - p): multiplied into it
+    gate: Tensor | None = None  # [E, N], made elsewhere (`mosld.adapters.routers`), in place of router and logits; there is no loss then
 
 
 FIELDS = len(Linear._fields)
@@ -82,7 +83,7 @@ class Mixed(NamedTuple):
     """What `mixtures` gives. Probabilities, gates and losses have the linears as first dimension; None where nothing is routed."""
 
     y: Sequence[Tensor]  # [..., d_out] each
-    p: Tensor | None  # [G, E, N]
+    p: Tensor | None  # [G, E, N]; None too where the gate was given
     gate: Tensor | None  # [G, E, N], a record without gradient
     loss: Sequence[Tensor] | None  # one each, where a balance coefficient was given
 
@@ -105,7 +106,7 @@ def mixtures(
         sinks: a dict for each linear, or None. Backward puts `ask` into it, [E]: the Frobenius norm of each expert's own share
             G_e = (g_e * (dL/dy up_e))^T x of the gradient of `down` (for a shared `down`, dL/d down = sum_e G_e), of the weights before dropout.
 
-    Gradients reach x, down, up, router and logits, and weight and bias where they ask for one, through y, the probabilities and the loss.
+    Gradients reach x, down, up, router, logits and gate, and weight and bias where they ask for one, through y, the probabilities and the loss.
     Second derivatives are those of the same equation in plain autograd.
     """
     if torch.is_autocast_enabled(x.device.type):
@@ -141,7 +142,7 @@ def _open(x, tokens, scale, top_k, balance, linears):
     shape, x = x.shape, x.reshape(-1, x.shape[-1])
     ys, ps, losses = [], [], []
     for t in linears:
-        p = g = None
+        p, g = None, t.gate
         down = t.down if t.drop is None else t.down * t.drop
         if t.router is not None or t.logits is not None:
             p, g = routed_gate(torch.matmul(t.router, x.to(t.router.dtype).t()) if t.logits is None else t.logits, top_k)
@@ -178,13 +179,16 @@ class _Mixtures(torch.autograd.Function):
             logits = torch.stack([t.logits for t in linears])
         hidden = hidden.view(G, -1, first.down.shape[-2], N)  # [G, 1 or E, r, N]
         loss = p = g = weighed = pull = None
-        if logits is None:
+        if logits is None and first.gate is None:
             z = (hidden * scale).flatten(1, 2)
         else:
-            p, g = routed_gate(logits.view(G, -1, N), top_k)
+            if first.gate is None:
+                p, g = routed_gate(logits.view(G, -1, N), top_k)
+            else:
+                g = torch.stack([t.gate for t in linears])
             weighed = g * scale
             z = _gated(hidden, weighed, first.up.dim() == 2)
-            if balance:
+            if balance and p is not None:
                 pull = _share(g, tokens).mul_(balance * g.shape[1])  # [G, E]
                 loss = (pull * (p.mean(-1) if tokens is None else torch.matmul(p, tokens))).sum(-1)
         z, ys = z.to(x.dtype), []
@@ -211,13 +215,17 @@ class _Mixtures(torch.autograd.Function):
         dys = [x.new_zeros(N, len(t.weight)) if dy is None else dy.reshape(N, -1) for t, dy in zip(linears, dys, strict=True)]
         dz = [torch.mm(u.t(), dy.t()) for u, dy in zip(columns, dys, strict=True)]
         dz = (dz[0][None] if G == 1 else torch.stack(dz)).view(G, -1, *hidden.shape[2:])  # [G, 1 or E, r, N]
-        d_logits = None
+        d_logits = d_gate = None
         if g is None:
             d_hidden = dz.mul_(scale)
         else:
+            t = (dz * hidden).sum(2, dtype=g.dtype)  # [G, E, N]
             # The kept probabilities, renormalised, are the softmax over the kept logits: its Jacobian needs the gate alone.
-            t = (dz * hidden).sum(2, dtype=g.dtype).mul_(weighed)  # [G, E, N]
-            d_logits = t.addcmul_(g, t.sum(1, keepdim=True), value=-1)
+            if first.gate is None:
+                t.mul_(weighed)
+                d_logits = t.addcmul_(g, t.sum(1, keepdim=True), value=-1)
+            else:
+                d_gate = t.mul_(scale)
             if d_loss is not None:
                 each = (pull * d_loss[:, None])[:, :, None]
                 each = each / N if tokens is None else each * tokens
@@ -243,7 +251,7 @@ class _Mixtures(torch.autograd.Function):
             d_down = d_rows[i].view(t.down.shape).to(t.down.dtype)
             d_up = torch.mm(dy.t(), z[i].t()).view(t.up.shape).to(t.up.dtype)
             out += [d_weight, d_bias, d_down if t.drop is None else d_down * t.drop, d_up]
-            out += [d_routers[i] if routers else None, None if t.logits is None else d_logits[i], None]
+            out += [d_routers[i] if routers else None, None if t.logits is None else d_logits[i], None, None if t.gate is None else d_gate[i]]
         return tuple(out)
 
 

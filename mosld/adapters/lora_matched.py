@@ -24,7 +24,7 @@ class LoRAMatched(LoRA):
 
     def build(self) -> None:
         c, site = self.config, self.site
-        shape = LinearShape(self.d_in, self.d_out, c.rank, site.experts, self.context.tasks, site.target, c.share, c.side, c.options)
+        shape = LinearShape(self.d_in, self.d_out, c.rank, site.experts, self.context.tasks, site.target, c.share, c.side, c.options, c.router)
         self.site = dataclasses.replace(site, experts=1)
         a_in, m = c.side == "input", matched_rank(shape)
         self.A = nn.Parameter(self._empty(True, a_in, m, 1))

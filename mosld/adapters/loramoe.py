@@ -24,7 +24,7 @@ class LoRAMoE(Adapter):
     formula = "h = W x + α/r · Σ gᵢ(x) Bᵢ Aᵢ x,  g dense, balanced by type"
 
     def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
-        if self.context.balance == 0:
+        if self.context.balance == 0 or not self.rule.trained:
             return None
         E, types = self.site.experts, int(self.config.option("types"))
         task = self.context.tasks_of(call.shape, p.device)

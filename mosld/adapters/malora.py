@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from mosld.adapters.adapter import Adapter, Call
-from mosld.adapters.kernel import mix, routed_gate
+from mosld.adapters.kernel import mix
 from mosld.registry import LinearShape, malora_sizes
 
 
@@ -44,8 +44,8 @@ class MALoRA(Adapter):
 
     def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
         p = g = None
-        if self.router is not None:
-            p, g = routed_gate(self.logits(x), self.config.top_k)
+        if self.site.experts > 1:
+            p, g = self.gates(x, call)
         hidden = torch.matmul(self.P.to(x.dtype), self.A.to(x.dtype) @ x.t())  # [E, rb, N]
         return mix(call.frozen(x), hidden, g, self.B, self.scale), p, g
 

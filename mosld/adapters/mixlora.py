@@ -34,7 +34,7 @@ class Route:
 
     x: Tensor  # the block's input
     chosen: Tensor  # [K, E, N], one-hot over E
-    weight: Tensor  # [K, N], sums to 1 over K
+    weight: Tensor  # [K, N], the gates of the choices
     record: Routing
     p: Tensor  # [E, N], with gradient
 
@@ -59,16 +59,18 @@ class MixLoRA(Adapter):
         super().build()
 
     def add_router(self, d_in: int) -> None:
-        self.router = None
+        self.token_routed, self.task_routed = True, False  # whole blocks with an activation between merge into nothing
         if self.site.target == "up":
             super().add_router(d_in)
             self.context.owners[self.site.block] = self
+        else:
+            self.router = None
 
     def answer(self, x: Tensor, call: Call) -> Tensor:
         if self.site.experts == 1:
             return super().answer(x, call)
         route = self.route(x, call)
-        self.note(route.p if self.router is not None else None, route.record.gate, call)
+        self.note(route.p if self.site.target == "up" else None, route.record.gate, call)
         if not call.again:
             self.last = route.record
         return self.mixed(x, route, call) if self.site.target == "down" else self.each(x, route, call)
@@ -79,13 +81,10 @@ class MixLoRA(Adapter):
         if self.site.target == "down":
             return routes.pop(block)
         if block not in routes or routes[block].x is not call.x:
-            router = self.context.owners[block].router
-            p = (router @ x.reshape(-1, self.d_in).to(router.dtype).t()).softmax(0)
-            value, index = p.topk(self.config.top_k or len(p), 0)
+            p, gate = self.context.owners[block].gates(x.reshape(-1, self.d_in), call)
+            weight, index = gate.topk(self.config.top_k or len(p), 0)
             chosen = p.new_zeros(len(index), *p.shape).scatter(1, index[:, None], 1.0)
-            weight = value / value.sum(0)
-            gate = (weight.detach()[:, None] * chosen).sum(0)
-            routes[block] = Route(call.x, chosen, weight, Routing(p.detach(), gate, call.mask, call.shape), p)
+            routes[block] = Route(call.x, chosen, weight, Routing(p.detach(), gate.detach(), call.mask, call.shape), p)
         return routes[block]
 
     def each(self, x: Tensor, route: Route, call: Call) -> Tensor:

@@ -111,6 +111,7 @@ class _Entry:
 
     def __init__(self, passes: Passes, top: bool, mask: int | None, takes: dict[str, int]):
         self.passes, self.top, self.mask, self.source_mask = passes, top, mask, takes.get("encoder_attention_mask")
+        self.ids = takes.get("input_ids")
         self.other = "pixel_values" in takes and "attention_mask" not in takes  # a tower of pictures: the mask around it is of texts
         self.before: list = []
 
@@ -119,7 +120,12 @@ class _Entry:
         if context.depth == 0:
             self.passes.begin()
         context.depth += 1
-        self.before.append((context.mask, context.source_mask))
+        self.before.append((context.mask, context.source_mask, context.ids))
+        ids = _argument(args, kwargs, "input_ids", self.ids)
+        context.ids = context.ids if ids is None else ids
+        if context.depth == 1:
+            cache = next((v for v in (*args, *kwargs.values()) if hasattr(v, "get_seq_length")), None)  # under whatever name
+            context.past = 0 if cache is None else int(cache.get_seq_length())
         if self.passes.explicit:
             return
         mask = _argument(args, kwargs, "attention_mask", self.mask)
@@ -134,9 +140,9 @@ class _Entry:
     def leave(self, *_) -> None:
         context = self.passes.owner.context_now
         context.depth -= 1
-        mask = self.before.pop()
+        mask, source_mask, context.ids = self.before.pop()
         if not self.passes.explicit:
-            context.mask, context.source_mask = mask
+            context.mask, context.source_mask = mask, source_mask
         if context.depth == 0:
             context.source = None
         if self.top and not self.passes.checked and not torch.compiler.is_compiling():

@@ -141,6 +141,7 @@ class Site:
     experts: int
     stack: str = ""  # the list of blocks it is in, by name
     block: int = 0  # number of the feed-forward block, over all stacks, for methods whose experts are whole blocks
+    causal: bool = False  # whether the tokens of its stack see only what stands before them
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,15 @@ def layers(model: nn.Module, names: Iterable[str] = ()) -> dict[str, tuple[str, 
     return out
 
 
+def causal(model: nn.Module, name: str = "") -> str | None:
+    """What makes the model, or the module of that name in it, causal, by its class: a decoder's attention, or a whole model that generates."""
+    for module in model.get_submodule(name).modules():
+        if getattr(module, "is_causal", False) is True or (getattr(module, "is_decoder", False) is True and "Attention" in type(module).__name__):
+            return type(module).__name__
+    generates = hasattr(model, "can_generate") and model.can_generate() and not getattr(model.config, "is_encoder_decoder", False)
+    return type(model).__name__ if generates else None
+
+
 def bypassed(owner: nn.Module, child: str) -> bool:
     """Whether the module around a linear reads its weight instead of calling it."""
     return isinstance(owner, nn.MultiheadAttention)
@@ -349,6 +359,7 @@ def plan(model: nn.Module, config: AdapterConfig, skip: Callable[[str, nn.Module
         if layer not in order[stack]:
             order[stack].append(layer)
     ids = {layer: i for i, layer in enumerate((s, n) for s, names in order.items() for n in names)}
+    ahead = {stack: causal(model, stack) is not None for stack in order}
     out, block, closed = [], 0, False
     for place in found:
         stack, layer = where[place.name]
@@ -364,7 +375,7 @@ def plan(model: nn.Module, config: AdapterConfig, skip: Callable[[str, nn.Module
                 if closed and part.target in ("up", "gate"):
                     block, closed = block + 1, False
                 name = place.name if part.rows is None else f"{place.name}.{part.target}"
-                part = dataclasses.replace(part, site=Site(name, ids[stack, layer], part.target, experts, stack, block))
+                part = dataclasses.replace(part, site=Site(name, ids[stack, layer], part.target, experts, stack, block, ahead[stack]))
                 closed = closed or part.target == "down"
             parts.append(part)
         if any(p.site for p in parts):

@@ -24,9 +24,9 @@ class SiRA(Adapter):
     formula = "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x,  g dropped out and capped"
 
     def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        if self.router is None or not self.training:
+        if self.site.experts == 1 or not self.training:
             return super().forward_tokens(x, call)
-        p = self.logits(x).softmax(0)
+        p, _ = self.gates(x, call)
         call.kept = self.choose(p)  # the gate before the capacity, [E, N]
         gate = within_capacity(call.kept, self._top_k, self.config.option("capacity"), call.mask)
         down, up = self.factors()
@@ -38,11 +38,13 @@ class SiRA(Adapter):
         return self.config.top_k or self.site.experts
 
     def choose(self, p: Tensor) -> Tensor:
-        """Dropout on the probabilities [E, N], the K largest that are left kept and renormalised; a token may lose all of them."""
+        """Dropout on the probabilities [E, N], the K largest that are left kept, and renormalised if so set; a token may lose all of them."""
         keep = 1 - self.config.option("gate_dropout")
         left = p * torch.empty_like(p).bernoulli_(keep, generator=self.context.draws()).div_(keep)
         value, index = left.topk(self._top_k, 0, sorted=False)
-        return torch.zeros_like(p).scatter(0, index, value / value.sum(0).clamp(min=torch.finfo(p.dtype).tiny))
+        if self.config.renormalise == "yes":
+            value = value / value.sum(0).clamp(min=torch.finfo(p.dtype).tiny)
+        return torch.zeros_like(p).scatter(0, index, value)
 
     def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
         return super().extra_loss(p, g if call.kept is None else call.kept, call)

@@ -80,7 +80,7 @@ class Together:
             self._drop()
             return None
         self._drop()
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not member.fused(call):
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or not member.fused(call) or not member.plainly_routed:
             return None
         members = [member, *(a for a in self.members if a is not member)]
         calls = [call, *(a.call(a.base, call.x) for a in members[1:])]

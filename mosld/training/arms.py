@@ -41,7 +41,7 @@ class Arm:
         self.handle.generator = torch.Generator(self.handle.parameters()[0].device).manual_seed(config.seed)  # masks do not depend on other arms
         self.instances: Instances | None = None  # for methods that route by what a text is about
         self.lr = config.lr
-        parameters = self.handle.parameters()
+        parameters = self.handle.groups(config.lr)
         if config.optimiser == "adamw":
             self.optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
         else:
@@ -67,7 +67,7 @@ class Arm:
         """One optimiser step; returns its learning rate."""
         rate = self.rate(step)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["multiple"]
         self.optimiser.step()
         return rate
 
@@ -78,7 +78,8 @@ class Arm:
 
     def _context(self, batch: Batch, **further):
         instance = None if self.instances is None else self.instances(batch)
-        return self.handle.context(batch.attention_mask, batch.task, instance, **further)
+        question = None if batch.option_mask is None else batch.attention_mask * ~batch.option_mask
+        return self.handle.context(batch.attention_mask, batch.task, instance, question=question, instruction=batch.instruction, **further)
 
 
 class Once(nn.Module):

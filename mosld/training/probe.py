@@ -14,15 +14,14 @@ from torch import Tensor, nn
 
 from mosld.adapters import Handle
 from mosld.adapters.adapter import Adapter
-from mosld.adapters.kernel import routed_gate
 from mosld.backbones.base import Batch
 from mosld.probes import imbalance, norms, routing
 from mosld.training.frame import READS, LinearProbe
 from mosld.training.sentence import Picked, gates_of, readable
 
-TOKENS = 8192  # that a `Reader` looks at, in equal parts from every task
+TOKENS = 4096  # that a `Reader` looks at, in equal parts from every task
 TAKES = 3  # words shown of an expert
-SHUFFLES = 4
+SHUFFLES = 2  # of each label: the bias left out is then known to a tenth of itself, and less over several linears
 
 
 def before_step(handle: Handle) -> dict[nn.Parameter, Tensor]:
@@ -47,7 +46,11 @@ def measure(
         if adapters[0].last is None:
             gate = torch.ones(len(members), 1, len(real), device=task.device)
         else:
-            gate = torch.stack([a.last.gate for a in adapters])[..., real]
+            whole = torch.stack([a.last.gate for a in adapters])
+            gate = whole[..., real]
+            if sentence is not None:
+                of_text = whole[..., sentence.row * length : (sentence.row + 1) * length]
+                said = gates_of(of_text, sentence.columns)
         load, mean = (_rows(v) for v in routing.by_task(gate, token_task, tasks))
         all_load, all_mean = routing.overall(gate)
         figures = {
@@ -62,8 +65,7 @@ def measure(
         for j, (i, a) in enumerate(zip(members, adapters, strict=True)):
             own = {name: values[j] for name, values in figures.items()}
             if sentence is not None and a.last is not None:
-                of_text = a.last.gate[:, sentence.row * length : (sentence.row + 1) * length]
-                own["word_experts"], own["word_gates"] = gates_of(of_text, sentence.columns)
+                own["word_experts"], own["word_gates"] = said[j]
             weights = _weights(a, before, all_load[j], handle.dropout)
             out[i] = LinearProbe(load=load[j], gate=mean[j], most=routing.most(experts, top_k), **own, **weights)
     return out
@@ -131,14 +133,14 @@ class Reader:
         self.units: list[Tensor] = []  # [n] number of the token's text
         self.gates: list[list[Tensor]] = []  # of each batch, of each adapter, [E, n]
         self.nulls: list[list[Tensor | None]] = []
-        self._x: dict[int, Tensor] = {}
+        self._untrained: dict[int, Tensor] = {}  # gates of the pass under way
         self._seen: set[tuple[int, bytes]] = set()
         self._left: dict[int, int] = {}
         self._texts = 0
 
     def __enter__(self) -> Reader:
         def keep(index: int):
-            return lambda _, args: self._x.__setitem__(index, args[0])
+            return lambda a, args: self._untrained.__setitem__(index, a.choices(args[0], self.start[index]))
 
         self._hooks = [self.handle.adapters[i].register_forward_pre_hook(keep(i)) for i in self.start]
         return self
@@ -178,14 +180,8 @@ class Reader:
         self.units.append(at // length + self._texts)
         self._texts += len(counted)
         self.gates.append([None if a.last is None else a.last.gate[:, at] for a in self.handle.adapters])
-        self.nulls.append([self._untrained(i, at) for i in range(len(self.handle.adapters))])
-        self._x.clear()
-
-    def _untrained(self, index: int, at: Tensor) -> Tensor | None:
-        if index not in self._x:
-            return None
-        a = self.handle.adapters[index]
-        return routed_gate(self.start[index] @ self._x[index].reshape(-1, a.d_in)[at].t(), a.config.top_k)[1]
+        self.nulls.append([self._untrained[i][:, at] if i in self._untrained else None for i in range(len(self.handle.adapters))])
+        self._untrained.clear()
 
     def read(self, tokenizer) -> list[dict]:
         """`reads`, `null` and `takes` of every adapter; without an entry where it has no gate, or nothing was added."""
@@ -213,7 +209,7 @@ class Reader:
 def starts(handle: Handle) -> dict[int, Tensor]:
     """Copies of the routers that look at a linear's input, by the adapter's index: to be made before training."""
     found = enumerate(handle.adapters)
-    return {i: a.router.detach().clone() for i, a in found if a.steerable and isinstance(getattr(a, "router", None), nn.Parameter)}
+    return {i: a.router.detach().clone() for i, a in found if a.steerable and a.site.experts > 1 and a.router is not None}
 
 
 def _reads(vote: Tensor, labels: Tensor, unit: Tensor) -> list[list[float | None]]:

@@ -71,10 +71,18 @@ def pick(batch: Batch, tokenizer, step: int) -> Picked:
     return Picked(Sentence([w for w, _ in found], int(batch.task[row]), kind, instruction), row, [at for _, at in found])
 
 
-def gates_of(gate: Tensor, columns: list[list[int]]) -> tuple[list[list[int]], list[list[float]]]:
-    """Experts, largest gate first, and gates of every word, from the gates [E, L] of the text. A word's gate is the mean over its tokens."""
-    mean = [gate[:, at].mean(1) for at in columns]
-    chosen = max(1, min(EXPERTS, int((gate > 0).sum(0).max())))
-    top = [m.topk(chosen) for m in mean]
-    pairs = [[(e, round(g, 2)) for e, g in zip(t.indices.tolist(), t.values.tolist(), strict=True) if g > 0] for t in top]
-    return [[e for e, _ in p] for p in pairs], [[g for _, g in p] for p in pairs]
+def gates_of(gate: Tensor, columns: list[list[int]]) -> list[tuple[list[list[int]], list[list[float]]]]:
+    """At every linear experts, largest gate first, and gates of every word, from the gates [linears, E, L] of the text.
+
+    A word's gate is the mean over its tokens.
+    """
+    words = gate.new_zeros(gate.shape[2], len(columns))  # [L, n], what each token weighs in each word
+    for n, at in enumerate(columns):
+        words[at, n] = 1 / len(at)
+    chosen = min(EXPERTS, int((gate > 0).sum(1).max()))
+    top = (gate @ words).transpose(1, 2).topk(chosen)
+    out = []
+    for indices, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):
+        pairs = [[(e, round(g, 2)) for e, g in zip(i, v, strict=True) if g > 0] for i, v in zip(indices, values, strict=True)]
+        out.append(([[e for e, _ in p] for p in pairs], [[g for _, g in p] for p in pairs]))
+    return out

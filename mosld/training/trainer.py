@@ -70,6 +70,7 @@ class Trainer:
         self.mixture = Mixture(mixed, list(config.tasks.values()), config.batch, config.seed)
         labels = config.arm_names()
         self.arms = [Arm(label, config.arm(i), self.backbone, len(mixed)) for i, label in enumerate(labels)]
+        _check_instructions(self.arms, self.tasks)
         share_prefix(self.arms)
         give_instances(self.arms, self.backbone, mixed, self.accelerator.device)
         self.log = RunLog(
@@ -268,6 +269,16 @@ class Trainer:
         trainer.out = Path(folder)
         trainer._ended = trainer.step >= trainer.config.steps
         return trainer
+
+
+def _check_instructions(arms: list[Arm], tasks: list[Task]) -> None:
+    """Raises ConfigError where a router shall read instructions and a task has none."""
+    reading = any(arm.config.router == "instruction" and max(a.site.experts for a in arm.handle.adapters) > 1 for arm in arms)
+    bare = next((t.name for t in tasks if not all(e.instruction for e in t.train[:1])), None)
+    if reading and bare:
+        raise ConfigError(
+            f"router: 'instruction' reads the instruction before a question, and {bare} has none; give --instruction, or take router text."
+        )
 
 
 def _info(site) -> LinearInfo:

@@ -34,7 +34,7 @@ def test_words_of_wordpiece_and_of_byte_level_tokens():
 
 def test_gates_of_a_word_are_the_mean_of_its_tokens():
     gate = torch.tensor([[0.75, 0.0, 0.5], [0.25, 0.5, 0.5], [0.0, 0.5, 0.0]])
-    assert gates_of(gate, [[0, 1], [2]]) == ([[0, 1], [0, 1]], [[0.38, 0.38], [0.5, 0.5]])
+    assert gates_of(gate[None], [[0, 1], [2]]) == [([[0, 1], [0, 1]], [[0.38, 0.38], [0.5, 0.5]])]
 
 
 def test_the_sentence_is_of_the_batch_the_same_for_all_arms_and_its_gates_those_of_the_step(trainer):
