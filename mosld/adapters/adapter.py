@@ -533,7 +533,9 @@ class Adapter(nn.Module):
 
     def coefficient(self) -> float:
         """Of the balance loss that the kernel is to find; 0 where none is wanted, or one of another kind."""
-        wanted = self.training and self.site.experts > 1 and self.rule.trained and torch.is_grad_enabled() and type(self).extra_loss is Adapter.extra_loss
+        wanted = (
+            self.training and self.site.experts > 1 and self.rule.trained and torch.is_grad_enabled() and type(self).extra_loss is Adapter.extra_loss
+        )
         return self.context.balance if wanted else 0.0
 
     def open_sink(self) -> dict | None:

@@ -169,7 +169,7 @@ class _Mixtures(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, tokens, scale, top_k, balance, sinks, *tensors):
         linears = [Linear(*tensors[i : i + FIELDS]) for i in range(0, len(tensors), FIELDS)]
-        shape, x = x.shape, x.reshape(-1, x.shape[-1])
+        given, shape, x = x, x.shape, x.reshape(-1, x.shape[-1])
         first, G, N = linears[0], len(linears), len(x)
         rows = [(t.down if t.drop is None else t.down * t.drop).flatten(0, -2).to(x.dtype) for t in linears]  # [r or E r, d_in] each
         columns = [t.up.flatten(1).to(x.dtype) for t in linears]  # [d_out, r or E r] each
@@ -195,7 +195,7 @@ class _Mixtures(torch.autograd.Function):
         for t, u, own in zip(linears, columns, z, strict=True):
             y = torch.mm(own.t(), u.t()) if t.bias is None else torch.addmm(t.bias, own.t(), u.t())
             ys.append(y.addmm_(x, t.weight.t()).view(*shape[:-1], -1))
-        ctx.save_for_backward(x, tokens, stacked, hidden, z, p, g, weighed, pull, *columns, *tensors)
+        ctx.save_for_backward(given, tokens, stacked, hidden, z, p, g, weighed, pull, *columns, *tensors)
         ctx.settings, ctx.sinks, ctx.shape = (scale, top_k, balance), sinks, shape
         ctx.set_materialize_grads(False)
         if g is not None:
@@ -205,12 +205,13 @@ class _Mixtures(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_loss, dp, _, *dys):
-        x, tokens, stacked, hidden, z, p, g, weighed, pull, *tensors = ctx.saved_tensors
+        given, tokens, stacked, hidden, z, p, g, weighed, pull, *tensors = ctx.saved_tensors
         G = len(dys)
         columns, tensors = tensors[:G], tensors[G:]
         linears = [Linear(*tensors[i : i + FIELDS]) for i in range(0, len(tensors), FIELDS)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph: a second derivative is to be taken
-            return _again(ctx, x, tokens, linears, d_loss, dp, dys)
+            return _again(ctx, given, tokens, linears, d_loss, dp, dys)  # of the very input: what was made of it in `forward` has no graph
+        x = given.reshape(-1, given.shape[-1])
         first, N, (scale, _, _) = linears[0], len(x), ctx.settings
         dys = [x.new_zeros(N, len(t.weight)) if dy is None else dy.reshape(N, -1) for t, dy in zip(linears, dys, strict=True)]
         dz = [torch.mm(u.t(), dy.t()) for u, dy in zip(columns, dys, strict=True)]
@@ -301,7 +302,6 @@ def _write(x, stacked, d_hidden, d_logits, routers, dys, linears, wanted):
 
 def _again(ctx, x, tokens, linears, d_loss, dp, dys):
     """The gradients of `_Mixtures` as functions of its inputs and of what comes from above, for second derivatives."""
-    x = x.view(ctx.shape)
     flat = [x, *([None] * 5), *(t for linear in linears for t in linear)]
     with torch.enable_grad():
         leaves = [t.view_as(t) if t is not None and n else t for t, n in zip(flat, ctx.needs_input_grad, strict=True)]

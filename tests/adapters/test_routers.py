@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from mosld.adapters import attach
-from mosld.adapters.kernel import mixture
+from mosld.adapters.kernel import Linear, mixtures
 from mosld.adapters.routers import ROUTERS, hashed
 from mosld.config import METHODS, AdapterConfig, ConfigError, RunConfig
 from mosld.counting import ModelShape, count
@@ -118,7 +118,7 @@ def test_a_given_gate_in_the_kernel_equals_finite_differences_twice(shared_down,
     draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64, requires_grad=True)  # noqa: E731
     x, down, up = draw(5, 4), draw(2, 4) if shared_down else draw(3, 2, 4), draw(3, 2) if shared_up else draw(3, 3, 2)
     gate, weight, bias = draw(3, 5), torch.randn(3, 4, generator=g, dtype=torch.float64), torch.randn(3, generator=g, dtype=torch.float64)
-    run = lambda x, down, up, gate: mixture(x, weight, bias, down, up, 1.3, gate=gate)[0]  # noqa: E731
+    run = lambda x, down, up, gate: mixtures(x, [Linear(weight, bias, down, up, gate=gate)], 1.3).y[0]  # noqa: E731
     assert torch.autograd.gradcheck(run, (x, down, up, gate))
     assert torch.autograd.gradgradcheck(run, (x, down, up, gate))
 
