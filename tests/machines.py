@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = (
-    *(f"tests/app/test_{name}.py" for name in ("presets", "lessons", "api", "session", "compare_tab", "merge", "slow", "inspect", "geometry_tab")),
+    *(f"tests/app/test_{name}.py" for name in ("lessons", "questions", "api", "session", "compare_tab", "merge", "slow", "inspect", "geometry_tab")),
     *(f"tests/{name}" for name in ("training", "studies", "merging", "figures", "notebooks", "backbones/test_nano.py", "backbones/test_distil.py")),
     "tests/test_cli.py",
 )

@@ -52,12 +52,13 @@ def portable(log: RunLog) -> RunLog:
 
 
 def lighter(log: RunLog, probes: int, frames: int | None = None) -> RunLog:
-    """The run with at most `probes` probed frames, and about `frames` frames, spread evenly; its first, last and eventful frames are kept.
+    """The run with about `probes` probed frames, and about `frames` frames, spread evenly; its first, last and eventful frames are kept.
 
-    A frame without its probe keeps loss and accuracies.
+    A frame without its probe keeps loss and accuracies. Scored frames, which alone say what the routers read, are the last to lose theirs.
     """
     probed = [i for i, f in enumerate(log.frames) if any(a.linears for a in f.arms)]
-    with_probe = _spread(probed, probes)
+    read = [i for i in probed if any(a.accuracy for a in log.frames[i].arms)]
+    with_probe = _spread(probed, max(2, probes - len(read))) | _spread(read, max(2, probes // 2))
     kept = set(range(len(log.frames)))
     if frames is not None and len(kept) > frames:
         scored = [i for i, f in enumerate(log.frames) if any(a.accuracy for a in f.arms)]

@@ -25,6 +25,7 @@ from accelerate import Accelerator
 from mosld import backbones, tasks
 from mosld.backbones.base import Batch
 from mosld.config import ConfigError, RunConfig, to_text
+from mosld.registry import METHODS
 from mosld.tasks.base import Example, Task
 from mosld.tasks.mixture import Mixture
 from mosld.training import checkpoint
@@ -128,12 +129,17 @@ class Trainer:
         return self._ended
 
     def change(self, arm: int | None = None, **values: float) -> None:
-        """Change learning rate, dropout or balance from the next step on, in one arm or in all. Raises ConfigError."""
+        """Change learning rate, dropout or balance from the next step on, in one arm or in all; what a method fixes stays. Raises ConfigError."""
         for name, value in values.items():
             if name not in HOT:
                 raise ConfigError(f"{name}: it cannot change during a run; what can is {', '.join(HOT)}.")
             checked = getattr(self.config.replace(**{name: value}), name)
-            for a in self.arms if arm is None else [self.arms[arm]]:
+            meant = self.arms if arm is None else [self.arms[arm]]
+            free = [a for a in meant if name not in METHODS[a.config.method].fixes]
+            if not free:
+                label, fixed = meant[0].config.label, METHODS[meant[0].config.method].fixes[name]
+                raise ConfigError(f"{name}: {label} fixes it at {to_text(name, fixed)}; it cannot change during a run.")
+            for a in free:
                 target = a if name == "lr" else a.handle
                 self._changes.append(f"{a.name}: {name} {to_text(name, getattr(target, name))} to {to_text(name, checked)}.")
                 setattr(target, name, checked)

@@ -17,7 +17,8 @@ from mosld.registry import METHODS
 from mosld.ui.wire import short
 
 NOTHING, SEVERAL = "nothing (one arm)", "several settings"
-GROUPS = {"adapter": "Adapter", "tasks": "Weights and held-out tasks", "model": "Backbone", "training": "Training", "measuring": "Measuring"}
+_TITLES = {"tasks": "Weights and held-out tasks", "model": "Backbone"}
+GROUPS = {k.group: _TITLES.get(k.group, k.group.capitalize()) for k in knobs() if k.kind != "arms"}
 # What a teacher can hide by a link, and what it is called.
 HIDEABLE = {"preset": "Preset", "compare": "Compare by", "shape": "Shape and length", **GROUPS, "own": "A task of your own", "link": "Link"}
 LABELS = {
@@ -39,6 +40,7 @@ LABELS = {
     "probe_every": "Steps between probes",
     "weight_decay": "Weight decay",
     "balance": "Balance coefficient",
+    "router": "The router reads",
 }
 
 
@@ -83,6 +85,11 @@ class Controls:
     def method(self) -> None:
         self._add("method")
 
+    def router(self) -> None:
+        """What the router reads."""
+        if "router" in self.knobs:
+            self._add("router")
+
     def compare(self) -> None:
         """What the arms differ in, and their values."""
         by, values = self._arms_to_parts(self.default)
@@ -102,7 +109,7 @@ class Controls:
         for group in dict.fromkeys(k.group for k in self.knobs.values()):
             left = [k.name for k in self.knobs.values() if k.group == group and k.name not in self.parts]
             if left:
-                with gr.Accordion(GROUPS.get(group, group.capitalize()), open=False, elem_id=f"fold-{group}") as folds[group]:
+                with gr.Accordion(GROUPS[group], open=False, elem_id=f"fold-{group}") as folds[group]:
                     if group == "tasks":
                         self._weights()
                     for name in left:
@@ -246,4 +253,4 @@ class Controls:
 
 def task_choices(catalogue) -> list[tuple[str, str]]:
     """(label, name) of the catalogue's tasks for a list of choices."""
-    return [(f"{short(t.name)} — {t.suite}", t.name) for t in catalogue]
+    return [(short(t.name) if t.suite == "world" else f"{short(t.name)} ({t.suite})", t.name) for t in catalogue]

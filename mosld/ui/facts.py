@@ -11,6 +11,7 @@ import mosld
 from mosld.config import ConfigError, RunConfig
 from mosld.counting import SHAPES, ModelShape, count
 from mosld.registry import METHODS
+from mosld.ui.wire import mark
 
 
 @cache
@@ -27,10 +28,35 @@ def formula(method: str) -> str:
 
 
 def facts(config: RunConfig) -> dict[str, str]:
-    """Formula, parameters of every arm, and a note on knobs that the method overrules."""
+    """Formula, parameters of every arm, a note on knobs that the method overrules, the settings' mark, and about how long a run takes."""
     arms = [config.arm(index) for index in range(len(config.arms))]
     notes = list(dict.fromkeys(note for arm in arms for note in arm.ignored()))
-    return {"formula": formula(config.method), "count": _count(config, arms), "note": " ".join(notes), "problem": ""}
+    return {
+        "formula": formula(config.method),
+        "count": _count(config, arms),
+        "note": " ".join(notes),
+        "problem": "",
+        "mark": mark(config),
+        "about": about(config),
+    }
+
+
+# Seconds on two cores, of one arm: a step of 16 questions, and a question scored. Others differ; it is said as "about".
+STEP, SCORED = 0.025, 0.0006
+
+
+def about(config: RunConfig) -> str:
+    """How long a run of these settings takes, in words."""
+    shape, nano = shape_of(config), SHAPES["nano"]
+    if shape is None:
+        return "a while; how long is known once its first steps are made"
+    size = max(1.0, shape.weights / nano.weights / 2) * config.max_tokens / 64
+    scorings = config.steps / config.eval_every + 2
+    questions = config.eval_rows * (len(config.tasks) + len(config.held_out))
+    seconds = len(config.arms) * size * (config.steps * STEP * config.batch / 16 + scorings * questions * SCORED)
+    if seconds < 90:
+        return f"about {max(2, round(seconds, -1 if seconds > 20 else 0)):.0f} seconds"
+    return f"about {seconds / 60:.0f} minutes" if seconds < 5400 else f"about {seconds / 3600:.0f} hours"
 
 
 def shape_of(config: RunConfig) -> ModelShape | None:

@@ -17,9 +17,9 @@ from mosld.config import ConfigError, RunConfig
 from mosld.tasks import check
 from mosld.ui.controls import HIDEABLE, Controls
 from mosld.ui.facts import facts
-from mosld.ui.presets import PRESETS
 from mosld.ui.session import Session, message, say, shared
 from mosld.ui.sessions import Sessions
+from mosld.ui.watch.questions import QUESTIONS
 from mosld.ui.wire import short
 
 
@@ -92,25 +92,30 @@ class Handlers:
         while session.busy:
             await asyncio.sleep(0.1)
 
-    def change_lr(self, request: gr.Request, value) -> str:
+    def change_lr(self, request: gr.Request, value) -> tuple:
         return self._change("lr", request, value)
 
-    def change_dropout(self, request: gr.Request, value) -> str:
+    def change_dropout(self, request: gr.Request, value) -> tuple:
         return self._change("dropout", request, value)
 
-    def change_balance(self, request: gr.Request, value) -> str:
+    def change_balance(self, request: gr.Request, value) -> tuple:
         return self._change("balance", request, value)
 
-    def _change(self, name: str, request: gr.Request, value) -> str:
-        """A hot change of one knob of a run that is there."""
+    def _change(self, name: str, request: gr.Request, value) -> tuple:
+        """A hot change of one knob of a run that is there. What cannot be is refused, and the control shows the run's value again."""
         session = self.look(request)
-        if session.state not in ("running", "paused"):
-            return gr.skip()
+        if session.state not in ("running", "paused") or session.trainer is None:
+            return gr.skip(), gr.skip()
+        arm = session.trainer.arms[0]
+        now = getattr(arm if name == "lr" else arm.handle, name)
         try:
-            session.change(**{name: self.controls.read_one(name, value)})
+            asked = self.controls.read_one(name, value)
+            if asked == now:
+                return gr.skip(), gr.skip()
+            session.change(**{name: asked})
         except ConfigError as problem:
-            return say(str(problem), error=True)
-        return gr.skip()
+            return say(str(problem), error=True), gr.update(value="own" if now is None else now)
+        return gr.skip(), gr.skip()
 
     def speed(self, request: gr.Request, choice: str) -> None:
         session = self.look(request)
@@ -127,12 +132,15 @@ class Handlers:
         settled = self.controls.settled(by, values)
         return [gr.update(visible=name not in settled) for name in self.controls.single]
 
-    def preset(self, name: str) -> tuple:
-        """Fill the controls from a preset and say what it shows."""
-        chosen = PRESETS.get(str(name))
+    def question(self, request: gr.Request, event: gr.EventData) -> tuple:
+        """A question was chosen: its settings fill the controls, and a run of the visitor's own that trains is paused."""
+        chosen = QUESTIONS.get(str((event._data or {}).get("name")))
         if chosen is None:
-            return {"text": ""}, *[gr.skip()] * len(self.controls.parts)
-        return {"text": chosen.text}, *self.controls.fill(chosen.config)
+            return gr.skip(), *[gr.skip()] * len(self.controls.parts)
+        session = self.look(request)
+        if session.busy:
+            session.pause()
+        return gr.skip(), *self.controls.fill(chosen.config)
 
     # Facts beside the controls.
 
@@ -141,7 +149,7 @@ class Handlers:
         try:
             return facts(self.controls.read(*values))
         except ConfigError as problem:
-            return {"formula": "", "count": "", "note": "", "problem": str(problem)}
+            return {"formula": "", "count": "", "note": "", "problem": str(problem), "mark": "", "about": ""}
 
     # Links and files.
 
@@ -192,14 +200,15 @@ class Handlers:
     def upload(self, request: gr.Request, path: str | None, chosen: list[str]) -> tuple:
         """Take a task file of the visitor's own, and say what was understood of it."""
         if not path:
-            return gr.skip(), gr.skip()
+            return (gr.skip(),) * 3
         try:
             session = self.visitor(request)
             name, words = session.keep(Path(path))
         except ConfigError as problem:
-            return gr.skip(), say(str(problem), error=True)
+            return gr.skip(), say(str(problem), error=True), []
         choices = [*self.controls.tasks, *((f"{short(name)} — own", name) for name in session.own)]
-        return gr.update(choices=choices, value=[*dict.fromkeys([*chosen, name])]), say(f"{short(name)} is read and chosen. {words}")
+        update = gr.update(choices=choices, value=[*dict.fromkeys([*chosen, name])])
+        return update, say(f"{short(name)} is read and chosen."), words.splitlines()
 
 
 def hidden_groups(text: str) -> set[str]:

@@ -1,47 +1,87 @@
-"""The run that a visitor sees replayed before pressing anything: `python -m mosld.ui.record` makes it anew.
+"""The recorded runs that the page plays before anybody trains: `python -m mosld.ui.record` makes them anew, or those that are named.
 
-By default it is a run of the settings that the page starts with, packed as the page packs its own; a link's settings as the argument make
-another. Make it anew when the settings change.
+Each is one file of `assets/runs/`, packed as the page packs its own runs and compressed: the run of a question or of a lesson, with the
+answer that its own numbers give. Make them anew when settings or the wire change.
 """
 
 from __future__ import annotations
 
+import gzip
 import sys
+import tempfile
 from pathlib import Path
 
-from mosld.config import RunConfig
+from mosld.config import ConfigError, RunConfig
 from mosld.ui.session import message
 from mosld.ui.wire import Packer, header
 
-FILE = Path(__file__).parent / "assets" / "replay.json"
-MOST_BYTES = 300_000
-NOTE = "This is a finished run of {steps} steps, replayed. Press Run to train your own."
+FOLDER = Path(__file__).parent / "assets" / "runs"
+MOST_BYTES = 2_000_000  # of all files together
+PROBES = 40  # kept of a recorded run
 
 
-def packed(log, note: str = NOTE) -> str:
+def packed(log, note: str = "", **more) -> str:
     """A run as one message for the page, with the sentence that stands beside it."""
     packer = Packer(log)
-    frames = [packer.pack(frame) for frame in log.frames]
-    return message("run", run=0, replay=True, header=header(log), frames=frames, state="idle", note=note.format(steps=log.config.steps))
+    return message(
+        "run", run=0, replay=True, header=header(log), frames=[packer.pack(frame) for frame in log.frames], state="idle", note=note, **more
+    )
 
 
-def shipped() -> str | None:
-    """The recorded run, or None where there is none."""
-    return FILE.read_text(encoding="utf-8") if FILE.is_file() else None
+def recorded(name: str) -> bytes | None:
+    """The file of a recorded run, or None where there is none."""
+    path = FOLDER / f"{name}.json.gz"
+    return path.read_bytes() if path.is_file() else None
 
 
-def main(config: RunConfig) -> None:
+def runs() -> dict[str, tuple]:
+    """Every recorded run by name: (configurations of the runs, the last of which is shown; evaluate; its lesson or None)."""
+    from mosld.ui.learn.lessons import LESSONS
+    from mosld.ui.watch.questions import QUESTIONS
+
+    out = {name: ((q.config,), q.evaluate, None) for name, q in QUESTIONS.items()}
+    return out | {f"lesson-{n}": (lesson.runs, lesson.evaluate, lesson) for n, lesson in enumerate(LESSONS, 1)}
+
+
+def make(configs: tuple[RunConfig, ...], evaluate, lesson, folder: Path) -> bytes:
+    """Train, evaluate, thin out and pack. Runs are written under `folder`."""
+    from mosld.merging.sources import Run
+    from mosld.studies.export_files import lighter
     from mosld.training import Trainer
+    from mosld.ui.learn.room import beside
 
-    trainer = Trainer(config)
-    for frame in trainer.frames():
-        print(f"\rstep {frame.step} of {config.steps}", end="", file=sys.stderr)
-    text = packed(trainer.log)
-    if len(text) > MOST_BYTES:
-        raise SystemExit(f"record: {len(text):,} bytes are too many; at most {MOST_BYTES:,} are shipped. Use fewer steps or probes.")
-    FILE.write_text(text, encoding="utf-8")
-    print(f"\n{FILE.name}: {len(trainer.log.frames)} frames, {len(text):,} bytes", file=sys.stderr)
+    found = []
+    for number, config in enumerate(configs):
+        trainer = Trainer(config, folder / str(number))
+        for frame in trainer.frames():
+            if frame.step % 25 == 0:
+                print(f"step {frame.step} of {config.steps}", file=sys.stderr)
+        trainer.save(folder / str(number))
+        found.append(Run(folder / str(number), trainer.log))
+    logs = [run.log for run in found]
+    answer, sentence = evaluate(*(found if lesson and lesson.merges else logs))
+    told = {"answer": answer, "sentence": sentence, "beside": beside(lesson, logs) if lesson else []}
+    text = packed(lighter(logs[-1], PROBES), told=told)
+    return gzip.compress(text.encode(), 9, mtime=0)
+
+
+def main(names: list[str]) -> None:
+    known = runs()
+    for name in names or known:
+        if name not in known:
+            raise ConfigError(f"record: '{name[:40]}' is not known; the runs are {', '.join(known)}.")
+        with tempfile.TemporaryDirectory() as folder:
+            data = make(*known[name], Path(folder))
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        (FOLDER / f"{name}.json.gz").write_bytes(data)
+        print(f"{name}: {len(data):,} bytes", file=sys.stderr)
+    total = sum(p.stat().st_size for p in FOLDER.glob("*.json.gz"))
+    if total > MOST_BYTES:
+        raise SystemExit(f"record: {total:,} bytes are too many; at most {MOST_BYTES:,} are shipped. Use fewer steps or probes.")
 
 
 if __name__ == "__main__":
-    main(RunConfig.from_url(sys.argv[1]) if len(sys.argv) > 1 else RunConfig())
+    try:
+        main(sys.argv[1:])
+    except ConfigError as problem:
+        raise SystemExit(str(problem)) from None

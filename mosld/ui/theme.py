@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.themes.utils import colors, sizes
 
+ASSETS = Path(__file__).parent / "assets"
 SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif")
 MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Liberation Mono", "monospace")
 
@@ -72,4 +73,4 @@ def theme() -> gr.themes.Base:
 
 def css() -> str:
     """All style sheets of `assets/`: lab.css for the page, one for each tab that has a style of its own."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parent / "assets").glob("*.css")))
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob("*.css")))

@@ -1,28 +1,38 @@
 """Frames on their way to the browser: the one place that packs them.
 
 - `header(log)`: what is sent once a run; `Packer(log).pack(frame)`: one frame, at most about 4 KB; `to_json(data)`: JSON for a still picture.
-- Gate values travel as bytes (254 levels, 255 is a gap), norms and the rest as half floats (NaN is a gap), both as base64.
-- Where all linears of a probe do not fit a frame, they are cut into groups that take turns; the browser keeps the last of each.
+- Shares travel as bytes (254 levels, 255 is a gap), norms and the rest as half floats (NaN is a gap), both as base64.
+- Where the linears of a probe do not fit a frame, those that do not are sent with the next one; the browser keeps the last of each. The last
+  frame of a run has them all.
 
-`canvas/store.js` is the other end. Shapes: T tasks, E experts of a linear. Per linear: bytes load [T][E], gate [T][E]; halves
-norm A [E], B [E], BA [E], share of A asked [E], imbalance [4], balance, effective, idle, token entropy, information.
+`canvas/store.js` is the other end. Shapes: T tasks, E experts of a linear, n words of the frame's sentence, each with at most k experts.
+Per linear: bytes use [T][E] (load; mean gate where routing is dense), k, experts [n][k], gates [n][k]; halves norm A [E], B [E], BA [E], share of
+A asked [E], load over all tokens [E], step and gradient of A and B [E] each, imbalance [4], balance, effective, idle, token entropy, information;
+on scored steps also most, reads [5], those of the untrained router, and the words of each expert.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mosld.config import RunConfig
+from mosld.ui.watch.drawn import drawn
+from mosld.ui.watch.sentence import says
+
 if TYPE_CHECKING:
-    from mosld.training.frame import Frame, LinearProbe
+    from mosld.training.frame import Frame, LinearProbe, Sentence
     from mosld.training.runlog import RunLog
 
 FRAME_BYTES = 4096
 GAP = 255
-_REST = 700  # room for loss, rates, accuracies and a note
+SMALL = 1000  # steps and gradients are sent so many times larger: half floats have few digits below a ten-thousandth
+LETTERS = 14  # of a word, at most
+LOOK_BACK = 12  # probes between two looks for moments of a run that goes on
 
 
 def to_json(data) -> str:
@@ -35,6 +45,11 @@ def short(task: str) -> str:
     return task.replace("\\", "/").rsplit("/", 1)[-1]
 
 
+def mark(config: RunConfig) -> str:
+    """A few letters that are the same for the same settings: the page tells by them whether what is shown is what the controls say."""
+    return hashlib.sha256(config.to_url().encode()).hexdigest()[:12]
+
+
 def header(log: RunLog) -> dict:
     """What the browser needs to read the frames of a run."""
     config = log.config
@@ -43,19 +58,20 @@ def header(log: RunLog) -> dict:
         "arms": log.arms,
         "methods": [arm.label for arm in arms],
         "rates": [arm.effective().dropout for arm in arms],
+        "drawn": [drawn(arm) for arm in arms],
         "tasks": [short(t) for t in log.tasks],
         "held": [short(t) for t in log.held_out],
         "chance": [_round(log.chance.get(t)) for t in [*log.tasks, *log.held_out]],
         "majority": [_round(log.majority.get(t)) for t in [*log.tasks, *log.held_out]],
-        "linears": [
-            [[x.layer, x.projection, x.experts if isinstance(x.experts, int) else x.experts[i]] for x in a] for i, a in enumerate(log.linears)
-        ],
+        "linears": [[[x.layer, x.projection, _experts(x, i)] for x in a] for i, a in enumerate(log.linears)],
         "parameters": log.parameters,
+        "rank": config.rank,
         "steps": config.steps,
+        "rows": config.eval_rows,
         "seed": config.seed,
         "backbone": config.backbone,
         "optimiser": config.optimiser,
-        "groups": Packer(log).groups,
+        "mark": mark(config),
     }
 
 
@@ -63,45 +79,86 @@ class Packer:
     """Packs the frames of one run, in order."""
 
     def __init__(self, log: RunLog):
+        self.log = log
         self.scored = [*log.tasks, *log.held_out]
-        tasks = len(log.tasks)
-        size = sum((2 * tasks * e + 2 * (4 * e + 9)) * 4 / 3 for arm, infos in enumerate(log.linears) for e in (_experts(i, arm) for i in infos))
-        self.groups = max(1, -int(-size // (FRAME_BYTES - _REST)))
-        self.turn = 0
+        self._next = [0] * len(log.arms)  # the linear whose turn it is, of each arm
+        self._due: list[dict[int, LinearProbe]] = [{} for _ in log.arms]  # linears whose reads have not been sent since they were measured
+        self._said = None
+        self._probes = 0
 
     def pack(self, frame: Frame) -> list:
-        """[step, seconds, event, note, arms]; an arm is [loss, extra, lr, dropout, accuracies or 0, probe or 0]."""
+        """[step, seconds, event, note, arms, sentence, says, moments], the last three 0 where there is nothing new; an arm is
+        [loss, extra, lr, dropout, accuracies or 0, probe or 0]."""
         probed = any(arm.linears for arm in frame.arms)
-        group = self.turn % self.groups
-        self.turn += probed
+        self._probes += probed
+        text = [[w[:LETTERS] for w in frame.sentence.words], frame.sentence.task, frame.sentence.kind] if probed and frame.sentence else 0
+        told = says(self.log, frame)
+        told, self._said = (0 if told == self._said else told), told
+        from mosld.probes.moments import moments  # imports torch
+
+        found = [moments(self.log, frame.step)] if frame.event or (probed and self._probes % LOOK_BACK == 0) else 0
+        head = [frame.step, round(frame.seconds, 2), frame.event, frame.note]
+        rest = [text, told, found and found[0]]
+        room = FRAME_BYTES - len(to_json([*head, *rest])) - 2
         arms = []
-        for arm in frame.arms:
+        for index, arm in enumerate(frame.arms):
             scores = [_round(arm.accuracy.get(t)) for t in self.scored] if arm.accuracy else 0
-            probe = _probe(arm.linears, group, self.groups) if arm.linears else 0
-            arms.append([_round(arm.loss), _round(arm.extra), arm.lr, arm.dropout, scores, probe])
-        return [frame.step, round(frame.seconds, 2), frame.event, frame.note, arms]
+            own = [_round(arm.loss), _round(arm.extra), arm.lr, arm.dropout, scores]
+            most = None if frame.event == "end" else room // len(frame.arms) - len(to_json(own)) - 16
+            arms.append([*own, self._probe(index, arm.linears, frame.sentence, most) if arm.linears else 0])
+        return [*head, arms, *rest]
+
+    def _probe(self, arm: int, linears: list[LinearProbe], sentence: Sentence | None, room: int | None) -> list:
+        """[first, count, bytes, halves, extras] of as many linears as fit, from the one whose turn it is; of all where `room` is None."""
+        due, total = self._due[arm], len(linears)
+        due.update((i, p) for i, p in enumerate(linears) if p.reads is not None or p.takes is not None)
+        first = 0 if room is None else self._next[arm] % total
+        small, halves, extras, size = [], [], [], 40
+        while len(extras) < total:
+            index = (first + len(extras)) % total
+            p, late = linears[index], due.get(index)
+            a, b = _bytes(p, sentence), _halves(p)
+            more = [_round(late.most), _list(late.reads), _list(late.null), late.takes] if late is not None else 0
+            size += (len(a) + 2 * len(b)) * 4 / 3 + len(to_json(more)) + 1
+            if room is not None and extras and size > room:
+                break
+            due.pop(index, None)
+            small.append(a)
+            halves += b
+            extras.append(more)
+        self._next[arm] = first + len(extras)
+        numbers = np.array([np.nan if v is None else v for v in halves], dtype=np.float64)
+        numbers = np.clip(numbers, -65504, 65504).astype("<f2")
+        return [first, len(extras), _text(b"".join(small)), _text(numbers.tobytes()), extras if any(extras) else 0]
 
 
 def _experts(info, arm: int) -> int:
     return info.experts if isinstance(info.experts, int) else info.experts[arm]
 
 
-def _probe(linears: list[LinearProbe], group: int, groups: int) -> list:
-    """[group, bytes, halves] of the linears group, group + groups, ..."""
-    gates: list[np.ndarray] = []
-    halves: list[float] = []
-    for p in linears[group::groups]:
-        experts = len(p.norm_ba)
-        for rows in (p.load, p.gate):
-            for row in rows:
-                values = np.full(experts, GAP) if row is None else np.rint(np.clip(row, 0, 1) * (GAP - 1))
-                gates.append(values.astype(np.uint8))
-        for norms in (p.norm_a, p.norm_b, p.norm_ba, p.ask_a or []):
-            halves += [*norms, *[None] * (experts - len(norms))]
-        halves += [*p.imbalance, p.balance, p.effective, p.idle, p.token_entropy, p.information]
-    numbers = np.array([np.nan if v is None else v for v in halves], dtype=np.float64)
-    numbers = np.clip(numbers, -65504, 65504).astype("<f2")
-    return [group, _text(np.concatenate(gates).tobytes()), _text(numbers.tobytes())]
+def _bytes(p: LinearProbe, sentence: Sentence | None) -> bytes:
+    experts = len(p.norm_ba)
+    dense = all(row is None or all(v == 1 for v in row) for row in p.load)
+    out = []
+    for row in p.gate if dense else p.load:
+        out.append(np.full(experts, GAP) if row is None else np.rint(np.clip(row, 0, 1) * (GAP - 1)))
+    words = len(sentence.words) if sentence else 0
+    who, much = (p.word_experts or [])[:words], (p.word_gates or [])[:words]
+    k = max((len(w) for w in who), default=0)
+    out.append([k])
+    for w in range(words if k else 0):
+        out.append([*who[w], *[GAP] * (k - len(who[w]))])
+        out.append([*(round(min(max(g, 0), 1) * (GAP - 1)) for g in much[w]), *[0] * (k - len(much[w]))])
+    return np.concatenate([np.asarray(part) for part in out]).astype(np.uint8).tobytes()
+
+
+def _halves(p: LinearProbe) -> list:
+    experts, out = len(p.norm_ba), []
+    for values in (p.norm_a, p.norm_b, p.norm_ba, p.ask_a or [], p.share):
+        out += [*values, *[None] * (experts - len(values))]
+    for values in (p.step_a, p.step_b, p.grad_a, p.grad_b):
+        out += [*(v * SMALL for v in values), *[None] * (experts - len(values))]
+    return [*out, *p.imbalance, p.balance, p.effective, p.idle, p.token_entropy, p.information]
 
 
 def _text(data: bytes) -> str:
@@ -110,3 +167,7 @@ def _text(data: bytes) -> str:
 
 def _round(value: float | None) -> float | None:
     return None if value is None or value != value or abs(value) == float("inf") else float(f"{value:.4g}")
+
+
+def _list(values) -> list | None:
+    return None if values is None else [v if v is None else round(v, 4) for v in values]

@@ -10,14 +10,14 @@ import pytest
 from mosld.config import ConfigError, RunConfig
 from mosld.tasks import catalogue
 from mosld.training.runlog import RunLog
+from mosld.ui.compare.alone import Alone
+from mosld.ui.compare.shelf import overlay, shelf, table
 from mosld.ui.controls import Controls, task_choices
 from mosld.ui.handlers import Handlers
 from mosld.ui.lab import Lab
 from mosld.ui.limits import Limits
 from mosld.ui.session import runs
 from mosld.ui.sessions import Sessions
-from mosld.ui.tabs.compare import overlay, shelf, table
-from mosld.ui.tabs.compare_alone import Alone
 
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "layers": 1, "tasks": "world/mood:3,world/place", "warmup": 0}
 VISITOR = gr.Request(session_hash="visitor")

@@ -8,8 +8,8 @@ import pytest
 from mosld.config import ConfigError, RunConfig
 from mosld.training.geometry import conflicts, updates
 from mosld.ui.limits import Limits
+from mosld.ui.look.geometry import pictures
 from mosld.ui.session import Session
-from mosld.ui.tabs.geometry import pictures
 
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 4, "layers": 1, "tasks": "world/mood,world/place", "lr": 0.02}
 

@@ -11,14 +11,14 @@ from mosld.adapters import attach
 from mosld.merging.config import SEES
 from mosld.tasks import catalogue
 from mosld.training.runlog import RunLog
+from mosld.ui.compare.merge import LABELS, _parts
+from mosld.ui.compare.merge_handlers import KNOBS, MergeHandlers, _hidden
+from mosld.ui.compare.merge_work import MOST_RESULTS
 from mosld.ui.controls import Controls, task_choices
 from mosld.ui.handlers import Handlers
 from mosld.ui.lab import Lab
 from mosld.ui.limits import Limits
 from mosld.ui.sessions import Sessions
-from mosld.ui.tabs.merge import LABELS, _parts
-from mosld.ui.tabs.merge_handlers import KNOBS, MergeHandlers, _hidden
-from mosld.ui.tabs.merge_work import MOST_RESULTS
 
 TWO = ["world/mood", "world/place"]
 VISITOR = gr.Request(session_hash="visitor")

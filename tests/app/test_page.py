@@ -30,6 +30,7 @@ def handlers(tmp_path):
     with gr.Blocks():
         controls.mixture()
         controls.method()
+        controls.router()
         controls.compare()
         controls.front()
         controls.shape()
@@ -92,7 +93,8 @@ def test_an_own_file_is_chosen_and_stays_out_of_the_link(handlers, tmp_path):
     rows = [json.dumps({"question": f"Is {n} even?", "options": ["yes", "no"], "answer": n % 2}) for n in range(60)]
     file = tmp_path / "even numbers.jsonl"
     file.write_text("\n".join(rows))
-    update, feed = handlers.upload(visit(), str(file), ["world/mood"])
+    update, feed, read = handlers.upload(visit(), str(file), ["world/mood"])
+    assert any("even?" in line for line in read)
     chosen = update["value"]
     assert chosen[0] == "world/mood" and chosen[1].endswith("even_numbers.jsonl") and json.loads(feed)["kind"] == ""
     values = handlers.controls.fill(RunConfig(tasks=chosen))
@@ -107,11 +109,11 @@ def test_a_broken_own_file_names_the_line(handlers, tmp_path):
     file = tmp_path / "mine.jsonl"
     rows = [json.dumps({"question": f"Is {n} even?", "options": ["yes", "no"], "answer": n % 2}) for n in range(20)]
     file.write_text("\n".join([*rows[:4], "not json", *rows[4:]]))
-    _, feed = handlers.upload(visit(), str(file), [])
-    assert "line 5" in json.loads(feed)["note"] and str(tmp_path) not in feed
+    _, feed, read = handlers.upload(visit(), str(file), [])
+    assert json.loads(feed)["kind"] == "" and any("line 5" in line for line in read) and not any(str(tmp_path) in line for line in read)
     file.write_text("not json")
-    _, feed = handlers.upload(visit(), str(file), [])
-    assert "mine.jsonl" in sentence(feed) and str(tmp_path) not in feed
+    _, feed, read = handlers.upload(visit(), str(file), [])
+    assert "mine.jsonl" in sentence(feed) and str(tmp_path) not in feed and read == []
 
 
 def test_facts_count_without_torch_and_name_what_is_overruled(handlers):

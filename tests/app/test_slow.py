@@ -14,8 +14,8 @@ from mosld.ui.controls import Controls, task_choices
 from mosld.ui.handlers import Handlers
 from mosld.ui.lab import Lab
 from mosld.ui.limits import Limits
+from mosld.ui.look import slow
 from mosld.ui.sessions import Sessions
-from mosld.ui.tabs import slow
 
 SMALL = {"tasks": "world/mood,world/place", "eval_rows": 10, "rank": 4, "batch": 4, "layers": 2, "lr": 0.02}
 WHO = gr.Request(session_hash="visitor", query_params={})

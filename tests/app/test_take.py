@@ -15,8 +15,8 @@ from mosld.ui.lab import Lab
 from mosld.ui.limits import Limits
 from mosld.ui.session import Session
 from mosld.ui.sessions import Sessions
-from mosld.ui.tabs import take
-from mosld.ui.tabs.take_files import OFFERS, current, made
+from mosld.ui.take import room as take
+from mosld.ui.take.files import OFFERS, current, made
 
 WIDE = Limits.from_environment({})
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "layers": 1, "steps": 4}

@@ -7,12 +7,18 @@ import pytest
 # The default backbone, few questions.
 QUICK = "bs.2!er.10!r.4"
 LONG = 60_000
+ROOMS = {"Learn": "learn", "Watch": "watch", "Look inside": "look", "Compare": "compare", "Take away": "take"}
 FAST = f"?c=1!{QUICK}!n.200!t.world/mood,world/place"
 
 
 def shot(page, view: str) -> str:
     """A digest of what a canvas shows."""
     return hashlib.sha256(page.evaluate(f"document.querySelector('#figure-{view} canvas').toDataURL()").encode()).hexdigest()
+
+
+def drawn(page, place: str) -> str:
+    """What a picture of elements shows, as text."""
+    return page.evaluate(f"document.querySelector('{place} svg[role=group]').outerHTML")
 
 
 def frames(page) -> int:
@@ -33,14 +39,24 @@ def note(page) -> str:
     return page.inner_text(".lab-note")
 
 
+def room(page, title: str):
+    """Open a room by its button in the head."""
+    page.locator(".lab-head nav button", has_text=title).click()
+    page.wait_for_function("title => document.querySelector('.lab-head nav [aria-current]').textContent === title", arg=title)
+
+
 def open_tab(page, title: str):
-    """Click a tab; where there is no room for all, the last ones are in the menu behind them."""
+    """Open a room and, after a slash, a tab in it: "Compare/Merging". A tab without room is in the menu behind the others."""
+    where, _, tab = title.partition("/")
+    room(page, where)
+    if not tab:
+        return
     page.wait_for_timeout(300)  # for gradio to measure which tabs have room
-    tab = page.get_by_role("tab", name=title, exact=True)
-    if not tab.count() or not tab.first.is_visible():
-        page.get_by_label("More tabs").click()
-        tab = page.locator(".overflow-dropdown button", has_text=title)
-    tab.first.click()
+    found = page.get_by_role("tab", name=tab, exact=True)
+    if not found.count() or not found.first.is_visible():
+        page.locator(f"#room-{ROOMS[where]}").get_by_label("More tabs").click()
+        found = page.locator(f"#room-{ROOMS[where]} .overflow-dropdown button", has_text=tab)
+    found.first.click()
 
 
 def faults(page) -> list[tuple[str, str]]:

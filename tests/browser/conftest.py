@@ -59,16 +59,18 @@ def visit(browser, server):
     """visit(link, width, scheme) opens the page; at the end there was no console error and no request to another host."""
     faults, contexts = [], []
 
-    def open_page(link: str = "", width: int = 1440, scheme: str = "light", motion: str = "reduce", grant=()):
-        context = browser.new_context(viewport={"width": width, "height": 1000}, color_scheme=scheme, reduced_motion=motion, permissions=list(grant))
+    def open_page(link: str = "", width: int = 1440, scheme: str = "light", motion: str = "reduce", grant=(), height: int = 1000):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion=motion, permissions=list(grant)
+        )
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: faults.append(str(e)))
         page.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else faults.append("request to " + r.url))
         page.goto(server + link)
-        page.wait_for_selector("#run button, button#run")
-        page.wait_for_function("window.MoSLD && window.MoSLD.chart && document.querySelector('#figure-gates canvas')")
+        page.wait_for_function("window.MoSLD && window.MoSLD.there && document.querySelector('#run') && document.body.dataset.room")
+        page.wait_for_function("MoSLD.frames.length > 1")
         return page
 
     yield open_page

@@ -15,7 +15,7 @@ def words(page, view: str) -> str:
 
 def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     page = visit(FAST, scheme="dark")
-    open_tab(page, "Geometry")
+    open_tab(page, "Look inside/Geometry")
     page.wait_for_timeout(400)
     assert page.inner_text(".lab-note").startswith("This is a finished run")  # no run to look into is no fault
     page.click("#geometry-look")
@@ -23,8 +23,8 @@ def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     press_run(page, 4)
     page.click("#pause")
     wait(page, "MoSLD.state === 'paused'")
-    open_tab(page, "Overview")
-    open_tab(page, "Geometry")
+    open_tab(page, "Watch")
+    open_tab(page, "Look inside/Geometry")
     step = page.evaluate("MoSLD.frames.length - 1")
     assert f"at step {step}, layer 1, q. dropout 0: mean cosine between two experts" in words(page, "updates")
     assert "on A" in words(page, "conflict") and "of 1 pairs below 0" in words(page, "conflict")
@@ -44,7 +44,7 @@ def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
 def test_compare_shelf_overlay_and_tasks_alone(visit):
     page = visit(SHORT, width=390)
     page.wait_for_function("!document.querySelector('#knob-tasks').innerText.includes('meant')", timeout=LONG)  # the link has filled the controls
-    open_tab(page, "Compare")
+    open_tab(page, "Compare/Runs")
     page.wait_for_function("document.querySelector('#shelf').innerText.includes('There is none yet')", timeout=LONG)
     assert not page.locator("#compare-rest").is_visible()
     page.click("#run")

@@ -21,7 +21,7 @@ def choose(page, control: str, name: str) -> None:
 
 def test_a_training_run_is_inspected_and_steered(visit):
     page = visit(FAST)
-    open_tab(page, "Inspect")
+    open_tab(page, "Look inside/Words")
     page.fill("#inspect-text textarea", "Mood? The tired nurse wept by the waves.")
     page.fill("#inspect-options textarea", "a happy feeling\na sad feeling")
     page.click("#inspect-ask")
@@ -65,7 +65,7 @@ def test_slow_motion_walks_through_its_stages(visit):
     press_run(page, 3)
     page.click("#pause")
     wait(page, "MoSLD.state === 'paused'")
-    open_tab(page, "Slow motion")
+    open_tab(page, "Look inside/Slow motion")
     page.wait_for_selector(".walk-next:visible", timeout=LONG)
     seen = []
     for stage in range(6):
@@ -96,7 +96,7 @@ def test_both_tabs_are_for_everyone(visit, scheme, width):
     press_run(page, 2)
     page.click("#pause")
     wait(page, "MoSLD.state === 'paused'")
-    for tab, view, part in (("Inspect", "inspect", "Accuracy on"), ("Slow motion", "walk", "of length")):
+    for tab, view, part in (("Look inside/Words", "inspect", "Accuracy on"), ("Look inside/Slow motion", "walk", "of length")):
         open_tab(page, tab)
         words(page, view, part)
         assert faults(page) == [], tab

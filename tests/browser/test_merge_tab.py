@@ -7,7 +7,7 @@ TWO = "?c=1!t.world/mood,world/place"
 
 def opened(page):
     """The page at its Merge tab."""
-    open_tab(page, "Merge")
+    open_tab(page, "Compare/Merging")
     page.wait_for_selector("#figure-merge_now canvas")
     return page
 

@@ -6,9 +6,9 @@ A view draws plain data and knows nothing of gradio: `store.js` (memory of a run
 `charts.js` (text and lines) are all it needs, in the app or in any page.
 """
 
-from mosld.ui.canvas import accuracy, gates, imbalance, loss, norms, router
+from mosld.ui.canvas import imbalance, loss, norms, router
 from mosld.ui.canvas.base import View, script
 
-VIEWS: dict[str, View] = {m.VIEW.name: m.VIEW for m in (gates, accuracy, imbalance, loss, router, norms)}
+VIEWS: dict[str, View] = {m.VIEW.name: m.VIEW for m in (imbalance, loss, router, norms)}
 
 __all__ = ["VIEWS", "View", "script"]

@@ -41,10 +41,12 @@ class View:
     def javascript(self) -> str:
         """What runs once the figure is on the page: the view's own script, then mount, as soon as the shared scripts are there."""
         place = f"mount('{self.name}', element)" if self.live else f"still('{self.name}', element, () => props.value, watch)"
-        return (
-            "const go = () => { if (!window.MoSLD || !window.MoSLD.chart) return setTimeout(go, 20);\n"
-            f"{script(self.name)}\nwindow.MoSLD.{place}; }};\ngo();"
-        )
+        return after(f"{script(self.name)}\nM.{place}")
+
+
+def after(code: str) -> str:
+    """Code for a component's js_on_load that waits for the page's scripts (`canvas/page.py`); in it M is the store."""
+    return f"const go = () => {{ const M = window.MoSLD; if (!M || !M.there) return setTimeout(go, 15);\n{code}; }};\ngo();"
 
 
 def _select(view: str, name: str, label: str, values: tuple[tuple[str, str], ...]) -> str:

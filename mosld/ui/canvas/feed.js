@@ -63,19 +63,3 @@
     for (const event of ["visibilitychange", "pageshow", "focus", "online"]) window.addEventListener(event, () => { if (!document.hidden) ask(); });
   };
 })(window.MoSLD);
-// The buttons say and allow what the run's state allows.
-((M) => {
-  const button = (id) => { const b = document.getElementById(id); return b && (b.matches("button") ? b : b.querySelector("button")); };
-  const set = (id, enabled, text) => {
-    const b = button(id);
-    if (!b) return;
-    if (b.disabled === enabled) b.disabled = !enabled;
-    if (text && b.textContent.trim() !== text) b.textContent = text;
-  };
-  M.on(() => {
-    const busy = ["waiting", "loading", "running"].includes(M.state), paused = M.state === "paused";
-    set("pause", busy || paused, paused ? "Resume" : "Pause");
-    for (const id of ["step1", "step10"]) set(id, !busy);
-    set("reset", M.state !== "idle");
-  });
-})(window.MoSLD);

@@ -8,7 +8,8 @@
     const css = root(), get = (name) => css.getPropertyValue("--lab-" + name).trim();
     colours = {
       ink: get("ink"), soft: get("soft"), faint: get("faint"), grid: get("grid"), card: get("card"),
-      arms: [0, 1, 2, 3, 4, 5].map((i) => get("arm-" + i)), heat: get("heat").split(/\s*\|\s*/),
+      arms: [0, 1, 2, 3, 4, 5].map((i) => get("arm-" + i)), experts: [0, 1, 2, 3, 4, 5, 6, 7].map((i) => get("expert-" + i)),
+      good: get("good"),
       diverging: get("diverging").split(/\s*\|\s*/),
     };
     return colours;
@@ -17,8 +18,6 @@
     .observe(document.body, { attributes: true, attributeFilter: ["class"] });
 
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
-  // A colour of the one-hue scale, v in [0, 1]; a little lifted at the low end, where shares about 1 / E lie.
-  M.heat = (v) => between(M.colours().heat, Math.max(0, Math.min(1, v)) ** 0.8);
   // A colour of the two-hue scale, v in [-1, 1]; 0 is its pale middle.
   M.diverging = (v) => between(M.colours().diverging, (Math.max(-1, Math.min(1, v)) + 1) / 2);
   function between(stops, share) {
@@ -46,6 +45,8 @@
     if (aloud) told.textContent = text;
   }
   const hide = () => { tip.style.display = "none"; };
+  // What stands in the tooltip follows the picture under it.
+  M.tip = { show, hide, again: (text) => { if (tip.style.display === "block" && tip.textContent !== text) tip.textContent = text; } };
   window.addEventListener("scroll", hide, { passive: true });
 
   // A figure: its canvas, its marks with tooltip and keys, its words. view: { height(data, width), draw(g, data), say(data), empty }.
@@ -53,7 +54,7 @@
   // stamp(): the picture is drawn anew only where it changed; busy(): words may wait.
   function figure(element, view, source) {
     const canvas = element.querySelector("canvas"), words = element.querySelector(".lab-say"), ctx = canvas.getContext("2d");
-    let hits = [], width = 0, dirty = true, ring = null, spoken = 0, later = 0, visible = true, stamp = "", asked = false;
+    let hits = [], width = 0, dirty = true, ring = null, spoken = 0, later = 0, visible = true, stamp = "", asked = false, over = null;
     const g = { ctx, hit: (x, y, w, h, text) => hits.push({ x, y, w, h, text }) };
 
     function draw() {
@@ -77,6 +78,8 @@
       if (data) {
         view.draw(g, data);
         if (ring && hits[ring.i]) outline(hits[ring.i]);
+        const under = over ? find(...over) : ring ? ring.i : -1;
+        if (under >= 0 && hits[under]) M.tip.again(words_of(hits[under], over ? over[0] : hits[under].x + hits[under].w - 1));
         speak();
       } else M.label(g, view.empty || "Press Run: the picture fills while training.", width / 2, height / 2, { align: "center", colour: g.c.soft });
     }
@@ -106,19 +109,22 @@
       return -1;
     };
     const words_of = (b, x) => (typeof b.text === "function" ? b.text(x - b.x) : b.text);
-    canvas.addEventListener("pointermove", (e) => {
+    const point = (e) => {
       const box = canvas.getBoundingClientRect(), x = e.clientX - box.left, y = e.clientY - box.top, i = find(x, y);
+      over = i < 0 ? null : [x, y];
       if (i < 0) return hide();
       show(words_of(hits[i], x), e.clientX, e.clientY, false);
-    });
-    canvas.addEventListener("pointerleave", hide);
+    };
+    canvas.addEventListener("pointermove", point);
+    canvas.addEventListener("click", point); // a tap does what hovering does
+    canvas.addEventListener("pointerleave", (e) => { if (e.pointerType !== "touch") { over = null; hide(); } });
     canvas.addEventListener("blur", () => { ring = null; hide(); mark(); });
     canvas.addEventListener("keydown", (e) => {
       const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[e.key];
       if (e.key === "Escape") { ring = null; hide(); return mark(); }
       if (!move || !hits.length) return;
       e.preventDefault();
-      const i = ring === null ? 0 : next(hits, Math.min(ring.i, hits.length - 1), move), b = hits[i], box = canvas.getBoundingClientRect();
+      const i = ring === null ? 0 : M.nearest(hits, Math.min(ring.i, hits.length - 1), move), b = hits[i], box = canvas.getBoundingClientRect();
       ring = { i };
       show(words_of(b, b.w - 1), box.left + b.x + b.w / 2, box.top + b.y + b.h / 2, true);
       mark();
@@ -134,7 +140,7 @@
     M.menus(element);
     const stamp = () => {
       const last = M.frames[M.frames.length - 1] || {}, f = M.shown() || {};
-      return [M.run, M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.projection, M.measure, M.smooth, M.log].join();
+      return [M.run, M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.projection, M.smooth, M.log].join();
     };
     const of = figure(element, view, { data: () => (M.header && M.frames.length ? M : null), coming: () => M.header && M, stamp, busy: () => M.state === "running" });
     M.on((what) => (what === "frames" ? of.frame() : of.mark()));
@@ -173,7 +179,7 @@
   };
 
   // The mark that lies nearest in a direction.
-  function next(hits, from, [dx, dy]) {
+  M.nearest = (hits, from, [dx, dy]) => {
     const cx = (b) => b.x + b.w / 2, cy = (b) => b.y + b.h / 2, a = hits[from];
     let best = from, least = Infinity;
     hits.forEach((b, i) => {
@@ -181,5 +187,5 @@
       if (i !== from && along > 1 && along + 3 * off < least) { least = along + 3 * off; best = i; }
     });
     return best;
-  }
+  };
 })(window.MoSLD);

@@ -1,12 +1,15 @@
 // The page's memory of one run. Nothing here draws.
 // - receive(text): takes what mosld/ui/wire.py packed (a whole run, more frames, or a state with a sentence);
-// - frames: { step, seconds, event, note, arms: [{ loss, extra, lr, dropout, scores, probe }] };
-// - probe: per linear { load [T][E], gate [T][E], A, B, BA, ask [E], imbalance [4], stats [5] }; a gap is null;
-// - at: index of the frame shown, or null to follow the newest; on(fn): called whenever something changed.
+// - frames: { step, seconds, event, note, says [3], sentence, arms: [{ loss, extra, lr, dropout, scores, probe }] };
+// - probe: per linear { use [T][E], words [n] of [expert, gate], A, B, BA, ask, share, stepA, stepB, gradA, gradB [E], imbalance [4], stats [5],
+//   sentence, most, reads [5], none [5], takes [E] }; a gap is null;
+// - at: index of the frame shown, or null to follow the newest; on(fn): called whenever something changed;
+// - pick: what is selected (arm, expert, task, word; layer and projection stand beside it): one selection for all pictures, kept in the link.
 window.MoSLD = window.MoSLD || (() => {
   const S = {
-    header: null, frames: [], at: null, run: -1, state: "idle", note: "", kind: "", replay: false,
-    smooth: "0", log: "linear", layer: "all", projection: "all", measure: "load",
+    header: null, frames: [], moments: [], at: null, run: -1, state: "idle", note: "", kind: "", replay: false, name: "",
+    smooth: "0", log: "linear", layer: "all", projection: "all", size: "step",
+    pick: { arm: 0, expert: null, task: null, word: null },
   };
   const listeners = new Set();
   S.on = (fn) => (listeners.add(fn), () => listeners.delete(fn));
@@ -19,39 +22,49 @@ window.MoSLD = window.MoSLD || (() => {
     return s * (e ? 2 ** (e - 15) * (1 + f / 1024) : 2 ** -14 * (f / 1024));
   };
 
-  function probe(packed, arm, last) {
-    const [group, gates, halves] = packed;
-    const { linears, tasks, groups } = S.header;
-    const b = bytes(gates), view = new DataView(bytes(halves).buffer);
+  function probe(packed, arm, last, sentence) {
+    const [first, count, raw, halves, extras] = packed;
+    const { linears, tasks } = S.header, n = linears[arm].length;
+    const b = bytes(raw), view = new DataView(bytes(halves).buffer);
     const out = last ? last.slice() : linears[arm].map(() => null);
     let i = 0, j = 0;
-    const rows = (experts) => tasks.map(() => {
-      const row = Array.from(b.subarray(i, (i += experts)));
-      return row[0] === 255 ? null : row.map((v) => v / 254);
-    });
-    const take = (n) => Array.from({ length: n }, () => half(view, j++));
-    for (let l = group; l < linears[arm].length; l += groups) {
-      const E = linears[arm][l][2];
-      const p = { load: rows(E), gate: rows(E) };
-      for (const name of ["A", "B", "BA", "ask"]) p[name] = take(E);
+    const take = (k) => Array.from({ length: k }, () => half(view, j++));
+    for (let c = 0; c < count; c++) {
+      const l = (first + c) % n, E = linears[arm][l][2], before = out[l] || {};
+      const use = tasks.map(() => {
+        const row = Array.from(b.subarray(i, (i += E)));
+        return row[0] === 255 ? null : row.map((v) => v / 254);
+      });
+      const k = b[i++], words = sentence ? sentence[0].map(() => {
+        const who = b.subarray(i, (i += k)), much = b.subarray(i, (i += k));
+        return Array.from(who, (e, at) => [e, much[at] / 254]).filter(([e]) => e !== 255);
+      }) : [];
+      const p = { use, words, sentence, most: before.most ?? null, reads: before.reads || null, none: before.none || null, takes: before.takes || null };
+      for (const name of ["A", "B", "BA", "ask", "share"]) p[name] = take(E);
+      for (const name of ["stepA", "stepB", "gradA", "gradB"]) p[name] = take(E).map((v) => (v === null ? null : v / 1000));
       p.imbalance = take(4);
       p.stats = take(5);
+      const more = extras && extras[c];
+      if (more) [p.most, p.reads, p.none, p.takes] = more;
       out[l] = p;
     }
     return out;
   }
 
   function frame(packed) {
-    const [step, seconds, event, note, arms] = packed;
+    const [step, seconds, event, note, arms, sentence, says, moments] = packed;
     const before = S.frames[S.frames.length - 1];
     const index = S.frames.length, any = (k) => arms.some((a) => a[k]);
+    if (moments) S.moments = moments;
     return {
       step, seconds, event, note,
+      says: says || (before ? before.says : ["", "", ""]),
+      sentence: sentence || (before && before.sentence) || null,
       probed: any(5) ? index : before ? before.probed : -1, // index of the newest frame with a probe, and of the newest scored one
       scored: any(4) ? index : before ? before.scored : -1,
       arms: arms.map(([loss, extra, lr, dropout, scores, p], arm) => {
         const last = before && before.arms[arm].probe;
-        return { loss, extra, lr, dropout, scores: scores || null, probe: p ? probe(p, arm, last) : last, fresh: !!p };
+        return { loss, extra, lr, dropout, scores: scores || null, probe: p ? probe(p, arm, last, sentence) : last, fresh: !!p };
       }),
     };
   }
@@ -59,31 +72,79 @@ window.MoSLD = window.MoSLD || (() => {
   // Kinds of message: "run" (a header and its frames so far), "add" (frames from an index on), "say" (only a state).
   // Returns false where frames are missing between what is here and what came: the page then asks for the whole run.
   S.receive = (text) => {
-    let m = JSON.parse(text);
-    if (m.replay) S.shipped = m; // the run shown before the first Run, and again after Reset
+    let m = typeof text === "string" ? JSON.parse(text) : text;
+    if (m.replay) S.shipped = m; // the recorded run shown last, and again after Reset
     if (m.k === "clear" && S.shipped) m = { ...S.shipped, state: m.state, link: m.link };
     let whole = true;
-    if (m.k === "run" || m.k === "clear") curves.clear();
+    if (m.k === "run" || m.k === "clear") { curves.clear(); S.moments = []; }
     if (m.k === "run") {
-      Object.assign(S, { header: m.header, frames: [], run: m.run, at: null, replay: !!m.replay });
+      Object.assign(S, { header: m.header, frames: [], run: m.run, at: null, replay: !!m.replay, name: m.name || "", told: m.told ? { name: m.name, ...m.told } : null, shelved: m.replay ? !!m.chosen : false });
       m.frames.forEach((f) => S.frames.push(frame(f)));
+      settle();
+    } else if (m.k === "add" && S.shelved) {
+      // a recorded run was chosen while one's own went on: that one is shown again when it is resumed
     } else if (m.k === "add" && m.run === S.run) {
       if (m.from > S.frames.length) whole = false;
       else m.frames.slice(S.frames.length - m.from).forEach((f) => S.frames.push(frame(f)));
     } else if (m.k === "add") whole = false;
-    if (m.k === "clear") Object.assign(S, { header: null, frames: [], run: -1, at: null, replay: false });
+    if (m.k === "clear") Object.assign(S, { header: null, frames: [], run: -1, at: null, replay: false, name: "" });
     if (m.state) S.state = m.state;
     if ("note" in m) Object.assign(S, { note: m.note, kind: m.kind || "" });
-    if (m.link !== undefined) address(m.link);
+    if (m.link !== undefined) S.address({ c: m.link });
     S.changed(m.k === "run" || m.k === "clear" ? "run" : "frames");
     return whole;
   };
 
-  // The page's address always holds the settings of its run.
-  function address(link) {
-    const url = new URL(window.location.href), kept = [...url.searchParams].filter(([name]) => name !== "c").map(([n, v]) => `&${n}=${encodeURIComponent(v)}`);
-    window.history.replaceState(null, "", `${url.pathname}?c=${link}${kept.join("")}`);
+  // The page's address holds the settings of its run (c), the room and what is selected (see). `null` takes a part out.
+  S.address = (parts, push) => {
+    const url = new URL(window.location.href);
+    const kept = [...url.searchParams].filter(([name]) => !(name in parts)).map(([n, v]) => [n, n === "c" ? v : encodeURIComponent(v)]);
+    const all = [...kept, ...Object.entries(parts).filter(([, v]) => v !== null && v !== "")].map(([n, v]) => `${n}=${v}`).join("&");
+    const to = url.pathname + (all ? "?" + all : "");
+    if (to !== url.pathname + url.search) window.history[push ? "pushState" : "replaceState"](null, "", to);
+  };
+  S.asked = (name) => new URL(window.location.href).searchParams.get(name);
+
+  // The selection. Layer and projection may be "all" for the curves; the machine then shows a linear in the middle.
+  const numbers = ["arm", "layer", "projection", "expert", "task", "word"];
+  S.select = (parts) => {
+    for (const [name, value] of Object.entries(parts)) if (name === "layer" || name === "projection") S[name] = String(value); else S.pick[name] = value;
+    curves.clear();
+    settle();
+    const now = { ...S.pick, layer: S.layer, projection: S.projection };
+    S.address({ see: numbers.map((n) => (now[n] === null ? "" : now[n])).join(".") });
+    S.changed("choice");
+  };
+  S.choose = (name, value) => {
+    if (name === "layer" || name === "projection") return S.select({ [name]: value });
+    S[name] = value;
+    curves.clear();
+    S.changed("choice");
+  };
+  // What a link selects; and what the run shown does not have is let go.
+  const seen = (S.asked("see") || "").split(".");
+  if (seen.length === numbers.length) numbers.forEach((name, i) => {
+    if (name === "projection") S.projection = seen[i] || "all";
+    else if (name === "layer") S.layer = /^\d+$/.test(seen[i]) ? seen[i] : "all";
+    else S.pick[name] = /^\d+$/.test(seen[i]) ? +seen[i] : name === "arm" ? 0 : null;
+  });
+  function settle() {
+    const { header: h, pick } = S;
+    if (!h) return;
+    if (pick.arm >= h.arms.length) pick.arm = 0;
+    if (pick.task !== null && pick.task >= h.tasks.length) pick.task = null;
+    const infos = h.linears[pick.arm];
+    if (!infos.some((x) => String(x[0]) === S.layer)) S.layer = "all";
+    if (!infos.some((x) => x[1] === S.projection)) S.projection = "all";
+    const E = infos.length ? infos[S.linear()][2] : 1;
+    if (pick.expert !== null && pick.expert >= E) pick.expert = null;
   }
+  // The index of the one linear that the machine shows, in an arm.
+  S.linear = (arm = S.pick.arm) => {
+    const infos = S.header.linears[arm], fits = (x) => (S.layer === "all" || String(x[0]) === S.layer) && (S.projection === "all" || x[1] === S.projection);
+    const which = infos.map((x, i) => i).filter((i) => fits(infos[i]));
+    return which[Math.floor((which.length - 1) / 2)] ?? Math.floor((infos.length - 1) / 2);
+  };
 
   S.index = () => (S.at === null ? S.frames.length - 1 : Math.min(S.at, S.frames.length - 1));
   S.shown = () => S.frames[S.index()] || null;
@@ -112,11 +173,6 @@ window.MoSLD = window.MoSLD || (() => {
     }
     return kept.points;
   };
-  S.choose = (name, value) => {
-    S[name] = value;
-    curves.clear();
-    S.changed("choice");
-  };
   S.mean = (values) => {
     const kept = values.filter((v) => v !== null && v !== undefined && Number.isFinite(v));
     return kept.length ? kept.reduce((a, b) => a + b, 0) / kept.length : null;
@@ -126,6 +182,16 @@ window.MoSLD = window.MoSLD || (() => {
     const a = Math.abs(v);
     return a !== 0 && (a < 0.01 || a >= 10000) ? v.toExponential(1) : v.toFixed(a >= 100 ? 0 : digits).replace("-", "−");
   };
+
+  // A number for people: two digits that count, no more than three in all.
+  S.number = (v) => {
+    if (v === null || v === undefined || !Number.isFinite(v)) return "–";
+    const a = Math.abs(v), text = a === 0 ? "0" : a < 0.001 ? v.toExponential(0) : a < 1 ? v.toPrecision(a < 0.01 ? 1 : 2).replace("0.", ".") : a < 9.95 ? v.toFixed(1) : a < 1000 ? v.toFixed(0) : `${+(v / 1000).toPrecision(2)}k`;
+    return text.replace("-", "−");
+  };
+  S.percent = (v) => (v === null || v === undefined ? "–" : `${Math.round(v * 100)} %`);
+  // The frame at a step, or the last before it.
+  S.frameAt = (step) => { let i = 0; while (i + 1 < S.frames.length && S.frames[i + 1].step <= step) i++; return i; };
 
   S.views = {};
   S.view = (name, view) => { S.views[name] = view; };

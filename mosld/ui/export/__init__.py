@@ -2,8 +2,8 @@
 
 - `page(log)`: the text of the file, at most `MOST_BYTES` long.
 
-It holds the scripts of `canvas/`, the page's style sheet, `export.css` and the packed run, and asks for nothing else (its own content
-security policy forbids it). The run is text that only `JSON.parse` reads; everything else of it is escaped.
+It holds the scripts of the machine and the live pictures, the page's style sheet, `export.css` and the packed run, and asks for nothing else (its
+own content security policy forbids it). The run is text that only `JSON.parse` reads; everything else of it is escaped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mosld.studies.export_files import lighter, portable
 from mosld.studies.summary import summary
 from mosld.training.runlog import RunLog
 from mosld.ui.canvas import VIEWS, script
-from mosld.ui.canvas.timeline import TIMELINE_HTML
+from mosld.ui.canvas.page import MACHINE, SHARED, TIMELINE_HTML
 from mosld.ui.record import packed
 from mosld.ui.wire import short
 
@@ -26,7 +26,6 @@ HERE = Path(__file__).parent
 MOST_BYTES = 1_900_000
 MOST_FRAMES = 1500  # as many as a chart has columns on a screen
 LIVE = {name: view for name, view in VIEWS.items() if view.live}
-SHARED = ("store", "choices", "paint", "charts", "timeline")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
@@ -51,7 +50,7 @@ def _assembled(log: RunLog, kept: RunLog, date: datetime.date) -> str:
     names = ", ".join(log.arms)
     run = packed(kept, _note(log)).replace("<", "\\u003c")  # so that no name can end the script it stands in
     figures = "\n".join(view.html() for view in LIVE.values())
-    scripts = "\n".join(script(name) for name in (*SHARED, *LIVE))
+    scripts = "\n".join(script(name) for name in (*SHARED, *MACHINE, *LIVE))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -74,6 +73,7 @@ def _assembled(log: RunLog, kept: RunLog, date: datetime.date) -> str:
 <noscript><p>The pictures need JavaScript; the tables below do not.</p></noscript>
 {_scores(log)}
 <div id="bar"><div id="timeline">{TIMELINE_HTML}</div></div>
+<div class="lab-watch" id="watch"></div>
 {figures}
 {_settings(log, kept, date)}
 </main>
@@ -82,6 +82,7 @@ def _assembled(log: RunLog, kept: RunLog, date: datetime.date) -> str:
 {scripts}
 window.MoSLD.receive(document.getElementById("run").textContent);
 window.MoSLD.timeline(document.getElementById("timeline"));
+window.MoSLD.watch(document.getElementById("watch"));
 for (const name of {json.dumps(list(LIVE))}) window.MoSLD.mount(name, document.getElementById("figure-" + name));
 </script>
 </body>

@@ -14,7 +14,7 @@ from mosld.tasks.own import is_path
 from mosld.ui.lab import AT_ONCE, COPY, QUIET, Lab
 from mosld.ui.session import say, shared
 from mosld.ui.shown import shown
-from mosld.ui.tabs.take_files import ALL, OFFERS, made
+from mosld.ui.take.files import ALL, OFFERS, made
 
 TITLE = "Take away"
 TABLES = ("accuracies", "losses", "gates", "norms", "imbalance", "routing")

@@ -13,13 +13,13 @@ from mosld.config import RunConfig, to_text
 from mosld.merging.config import MERGES
 from mosld.tasks import catalogue
 from mosld.ui.canvas import merge_course, merge_now, merge_table
+from mosld.ui.compare.merge_handlers import KNOBS, MergeHandlers, Parts, Press
+from mosld.ui.compare.merge_work import MOST_TASKS, STEPS
 from mosld.ui.controls import task_choices
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.shown import shown
-from mosld.ui.tabs.merge_handlers import KNOBS, MergeHandlers, Parts, Press
-from mosld.ui.tabs.merge_work import MOST_TASKS, STEPS
 
-TITLE = "Merge"
+TITLE = "Merging"
 PROGRESS = (
     '<div class="merge-progress"><div class="merge-bar"><div data-if="busy" data-set="width:percent"></div></div>'
     '<p role="status" class="merge-told" data-text="text"></p></div>'

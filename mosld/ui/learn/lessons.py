@@ -1,6 +1,6 @@
-"""Six lessons. Each has a question to predict, one or two runs, and a function that reads the answer from what those runs did.
+"""Eight lessons. Each has a question to predict, some runs, and a function that reads the answer from what those runs did.
 
-- `Lesson`: texts, settings, question, answers, and where the answer is seen; `LESSONS`: all six, in order.
+- `Lesson`: texts, settings, question, answers, the picture beside them, and one thing to try; `LESSONS`: all eight, in order.
 - `Lesson.evaluate(*logs)`: (index of the answer that the runs support, sentence with their numbers).
 
 No text holds a run's result. Where two shares of right answers are compared, a difference counts once it exceeds two standard errors
@@ -16,26 +16,33 @@ from typing import TYPE_CHECKING
 
 from mosld.config import RunConfig
 from mosld.counting import SHAPES
+from mosld.ui.evidence import BALANCED, CLOSE, against, ends, imbalances, share, signed, told
+from mosld.ui.watch.sentence import TELLS, mean, number, yardstick
 from mosld.ui.wire import short
 
 if TYPE_CHECKING:
     from mosld.training.runlog import RunLog
 
-CLOSE = "Too close to tell"
-BALANCED = 0.1  # a log2 ratio within this of 0 counts as balance: 7 % more of one than of the other
-
 
 @dataclass(frozen=True)
 class Lesson:
-    """One page. `runs` are made one after the other; `seen` is the tab and the view that show the answer."""
+    """One page. `runs` are made one after the other, the last one is shown in the picture `seen` (of `canvas/learn.js`).
+
+    `marks`: what each answer looks like in that picture, as the script reads it. `beside`: the task whose result of the runs before the last
+    is drawn beside it. `tries`: the one setting offered at the end, and values of it. `merges`: `evaluate` gets runs with their folders.
+    """
 
     title: str
     text: tuple[str, ...]
     runs: tuple[RunConfig, ...]
     question: str
     answers: tuple[str, ...]
-    seen: tuple[str, str]
+    seen: str
+    marks: tuple[dict | None, ...]
+    tries: tuple[str, tuple[str, ...]]
     evaluate: Callable[..., tuple[int, str]]
+    beside: str = ""
+    merges: bool = False
 
 
 def described(config: RunConfig) -> str:
@@ -43,40 +50,6 @@ def described(config: RunConfig) -> str:
     names = " against ".join(config.arm_names()) if len(config.arms) > 1 else config.label
     tasks = ", ".join(short(t) for t in config.tasks)
     return f"{names} on {tasks}; {config.steps} steps of {config.batch} questions"
-
-
-# What evaluations share.
-
-
-def ends(log: RunLog) -> list[dict[str, float]]:
-    """Accuracy of each task of the mixture on the test questions at the end of a run, for every arm."""
-    return [{t: arm.accuracy[t] for t in log.tasks} for arm in log.frames[-1].arms]
-
-
-def mean(values) -> float:
-    values = list(values)
-    return sum(values) / len(values)
-
-
-def yardstick(p: float, q: float, questions: int) -> float:
-    """Two standard errors of the difference of two shares, each of so many questions: a smaller difference may be chance."""
-    return 2 * math.sqrt((p * (1 - p) + q * (1 - q)) / questions)
-
-
-def against(p: float, q: float, questions: int) -> int:
-    """1 where p is above q by more than the yardstick, -1 where it is below, 0 where it is too close to tell."""
-    return 0 if abs(p - q) <= yardstick(p, q, questions) else (1 if p > q else -1)
-
-
-def imbalances(log: RunLog) -> list[dict[str, float]]:
-    """For every arm: each definition of imbalance as its mean over the linears and the probes of the last half of the run."""
-    table = log.imbalance()
-    late = table[table.step > log.config.steps / 2].groupby(["arm", "definition"]).log2_ratio.mean()
-    return [late[arm].to_dict() for arm in log.arms]
-
-
-def signed(value: float) -> str:
-    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
 
 
 # The evaluations, in the order of the lessons.
@@ -89,7 +62,7 @@ def _what_lora_changes(log: RunLog) -> tuple[int, str]:
     norms = log.norms().groupby(["quantity", "step"]).norm.mean()
     a, b = norms["A"], norms["B"]
     return (0 if cut < 0.25 else 1 if cut <= 0.75 else 2), (
-        f"The frozen model answers {before:.2f} of the test questions right, with the trained detour {after:.2f}: the errors "
+        f"The frozen model answers {share(before)} of the test questions right, with the trained detour {share(after)}: the errors "
         f"{'fell' if cut >= 0 else 'rose'} by {abs(cut):.0%}. {log.parameters[0]:,} numbers were trained beside {weights:,} frozen ones "
         f"({log.parameters[0] / weights:.1%}). From the first step to the last, the norm of A went from {a.iloc[0]:.2f} to {a.iloc[-1]:.2f} "
         f"and that of B from {b.iloc[0]:.2f} to {b.iloc[-1]:.2f} (mean over linears)."
@@ -102,24 +75,22 @@ def _one_for_many(alone: RunLog, mixture: RunLog) -> tuple[int, str]:
     p, q = ends(alone)[0][task], others.pop(task)
     verdict = against(p, q, rows)
     says = {1: "The mixture cost it accuracy here", -1: "The mixture helped it here", 0: "No effect of the mixture on it shows here"}[verdict]
-    rest = ", ".join(f"{short(t)} {v:.2f} (guessing {mixture.chance[t]:.2f})" for t, v in others.items())
+    rest = ", ".join(f"{short(t)} {share(v)} (guessing {share(mixture.chance[t])})" for t, v in others.items())
     return {1: 0, -1: 1, 0: 2}[verdict], (
-        f"{short(task).capitalize()} ends at {p:.2f} alone and at {q:.2f} in the mixture, of {rows} test questions; a difference of up to "
-        f"{yardstick(p, q, rows):.2f} could be chance. {says}. The others in the mixture end at: {rest}."
+        f"{short(task).capitalize()} ends at {share(p)} alone and at {share(q)} in the mixture, of {rows} test questions; a difference of up to "
+        f"{share(yardstick(p, q, rows))} could be chance. {says}. The others in the mixture end at: {rest}."
     )
 
 
 def _router(log: RunLog) -> tuple[int, str]:
     table = log.routing()
-    late = table[table.step > log.config.steps - 10]
     end = table[table.step == table.step.max()]
-    told, experts = late.information.mean(), log.linears[0][0].experts
-    most = min(math.log2(len(log.tasks)), math.log2(experts / log.config.effective().top_k))
-    share = told / most
-    return (0 if share < 0.05 else 1 if share <= 0.5 else 2), (
-        f"Over the last ten steps the choice of an expert tells {told:.3f} bits about the task, {share:.1%} of the {most:.2f} bits it "
-        f"could (mean over {len(end)} routers). At the end {end.idle.sum():.0f} of {experts * len(end)} experts are idle, and the evenness of the "
-        f"routers is {end.balance.mean():.2f}, where 1 is even."
+    ((word, bits, most),) = told(log)
+    part, experts = bits / most, log.linears[0][0].experts
+    return (0 if part < 0.05 else 1 if part <= 0.5 else 2), (
+        f"At the end the choice of an expert tells {max(0, bits):.3f} bits about the task, {max(0, part):.1%} of the {most:.2f} bits it could, "
+        f"and {word:.2f} about the word (mean over {len(end)} routers, test questions). {end.idle.sum():.0f} of {experts * len(end)} experts idle. "
+        f"The evenness of the routers is {end.balance.mean():.2f}, where 1 is even."
     )
 
 
@@ -129,10 +100,10 @@ def _sharing(log: RunLog) -> tuple[int, str]:
     questions = log.config.eval_rows * len(log.tasks)
     clear = against(means[first], means[second], questions)
     names = ("shared A", "shared B", "nothing shared")
-    listed = ", ".join(f"{name} {m:.2f} with {n:,} parameters" for name, m, n in zip(names, means, log.parameters, strict=True))
+    listed = ", ".join(f"{name} {share(m)} with {n:,} parameters" for name, m, n in zip(names, means, log.parameters, strict=True))
     return (first if clear else 3), (
-        f"Mean accuracy over {questions} test questions: {listed}. The first two are {means[first] - means[second]:.3f} apart; "
-        f"up to {yardstick(means[first], means[second], questions):.3f} could be chance."
+        f"Mean accuracy over {questions} test questions: {listed}. The first two are {100 * (means[first] - means[second]):.1f} points apart; "
+        f"up to {100 * yardstick(means[first], means[second], questions):.1f} could be chance."
     )
 
 
@@ -143,7 +114,8 @@ def _dropout(log: RunLog) -> tuple[int, str]:
     beside = {1: "0.1 is above", -1: "0.1 is below", 0: "too close to tell"}[against(tenth, none, questions)]
     return {1: 0, -1: 1, 0: 2}[against(half, tenth, questions)], (
         f"Imbalance of counts: {counts[0]} without dropout, {counts[1]} at 0.1, {counts[2]} at 0.5. Mean accuracy over {questions} test "
-        f"questions: {none:.3f}, {tenth:.3f} and {half:.3f}. Between 0.5 and 0.1, up to {yardstick(half, tenth, questions):.3f} could be chance. "
+        f"questions: {share(none)}, {share(tenth)} and {share(half)}. Between 0.5 and 0.1, up to {share(yardstick(half, tenth, questions))} could be "
+        f"chance. "
         f"Between the paper's 0.1 and no dropout: {beside}."
     )
 
@@ -160,10 +132,39 @@ def _who(log: RunLog) -> tuple[int, str]:
     )
 
 
+def _what_is_read(log: RunLog) -> tuple[int, str]:
+    found = told(log)
+    kinds = ["task" if task >= TELLS * most and task > word else "word" if word >= TELLS * most else "" for word, task, most in found]
+    listed = "; ".join(f"{name}: word {number(w)}, task {number(t)}" for name, (w, t, _) in zip(log.arms, found, strict=True))
+    answer = {("word", "task"): 2, ("word", "word"): 0, ("task", "task"): 1}.get(tuple(kinds), 3)
+    right = " and ".join(share(mean(arm.values())) for arm in ends(log))
+    return answer, f"Bits that the expert tells, of {number(found[0][2])} possible: {listed}. Right answers: {right}."
+
+
+def _merging(*runs) -> tuple[int, str]:
+    from mosld.merging import task_arithmetic
+    from mosld.merging.sources import open_bench
+
+    *alone, mixture = runs
+    bench = open_bench(alone)
+    merged = mean(bench.accuracy(task_arithmetic.merge(bench.vectors, [HALF] * len(alone)), rows=bench.eval_rows).values())
+    single, mixed = mean(r.accuracy[0][r.log.tasks[0]] for r in alone), mean(mixture.accuracy[0].values())
+    questions = bench.eval_rows * len(alone)
+    return {1: 0, -1: 1, 0: 2}[against(merged, mixed, questions)], (
+        f"Each alone with an adapter of its own: {share(single)} right. The adapters merged into one model, {HALF:g} of each: {share(merged)}. "
+        f"One adapter trained on the mixture: {share(mixed)}. Between the last two, {share(yardstick(merged, mixed, questions))} could be chance."
+    )
+
+
+HALF = 0.5  # weight of each adapter where two are merged
 # Three tasks that all are learned within a run. A run should be over within about ten seconds.
 THREE = {"tasks": "world/mood,world/place,world/tense", "probe_every": 4}
 ARMS = {**THREE, "steps": 60, "eval_rows": 200, "eval_every": 30}
 ALONE = RunConfig(method="lora", tasks="world/mood", batch=4, steps=60, arms="", eval_rows=200, eval_every=40, probe_every=4)
+
+READING = {"steps": 100, "eval_rows": 100, "eval_every": 20, "dropout": 0, "arms": "router=token,instruction;router_lr=1,10"}
+if "router" not in RunConfig.model_fields:
+    READING["arms"] = "balance=0,0.01"
 
 LESSONS: tuple[Lesson, ...] = (
     Lesson(
@@ -177,7 +178,9 @@ LESSONS: tuple[Lesson, ...] = (
         (RunConfig(**THREE, method="lora", arms="", steps=60, eval_rows=100, eval_every=20),),
         "Questions that the frozen model gets wrong: how far will such a small detour bring their number down?",
         ("By less than a quarter, if at all", "By a quarter to three quarters", "By more than three quarters"),
-        ("Overview", "accuracy"),
+        "answers",
+        ({"cut": [-1, 0.25]}, {"cut": [0.25, 0.75]}, {"cut": [0.75, 1]}),
+        ("rank", ("1", "2", "32")),
         _what_lora_changes,
     ),
     Lesson(
@@ -192,8 +195,11 @@ LESSONS: tuple[Lesson, ...] = (
         (ALONE, ALONE.replace(tasks="world/mood,world/opposite,world/place,world/tense", batch=16)),
         "Where does mood end with more right answers?",
         ("Trained alone", "In the mixture", CLOSE),
-        ("Overview", "accuracy"),
+        "answers",
+        ({"beside": 1}, {"beside": -1}, {"beside": 0}),
+        ("method", ("mosld", "mtl-lora")),
         _one_for_many,
+        beside="world/mood",
     ),
     Lesson(
         "The router",
@@ -208,7 +214,9 @@ LESSONS: tuple[Lesson, ...] = (
         (RunConfig(arms="", steps=60, eval_rows=50, eval_every=20),),
         "At the end of the run: how much of that bit does the choice of an expert tell about the task?",
         ("Hardly anything: less than 5 %", "Something: 5 to 50 %", "Most of it: more than 50 %"),
-        ("Router", "router"),
+        "reads",
+        ({"bits": [0, 0.05]}, {"bits": [0.05, 0.5]}, {"bits": [0.5, 1]}),
+        ("top_k", ("1", "4")),
         _router,
     ),
     Lesson(
@@ -224,7 +232,9 @@ LESSONS: tuple[Lesson, ...] = (
         (RunConfig(**ARMS, dropout=0, arms="share=A,B,none"),),
         "Which arm ends with the highest mean accuracy?",
         ("The one that shares A", "The one that shares B", "The one that shares nothing", CLOSE),
-        ("Overview", "accuracy"),
+        "answers",
+        ({"arm": 0}, {"arm": 1}, {"arm": 2}, None),
+        ("experts", ("2", "8")),
         _sharing,
     ),
     Lesson(
@@ -238,7 +248,9 @@ LESSONS: tuple[Lesson, ...] = (
         (RunConfig(**ARMS, arms="dropout=0,0.1,0.5"),),
         "Dropout 0.5 makes the counts equal. Will that arm end with a higher accuracy than the paper's 0.1?",
         ("Yes, higher", "No, lower", CLOSE),
-        ("Overview", "accuracy"),
+        "answers",
+        ({"arm": 2}, {"arm": 1}, None),
+        ("dropout_on", ("B", "activations")),
         _dropout,
     ),
     Lesson(
@@ -253,7 +265,44 @@ LESSONS: tuple[Lesson, ...] = (
         (RunConfig(**{**ARMS, "eval_rows": 50}, arms="optimiser=adamw,sgd;lr=0.003,0.5"),),
         "Over the last half of the run, under AdamW: which one is updated more?",
         ("A, by all four definitions", "B, by all four definitions", "The definitions disagree", "Neither: all four are near balance"),
-        ("Overview", "imbalance"),
+        "scale",
+        ({"side": 1}, {"side": -1}, None, {"side": 0}),
+        ("experts", ("2", "8")),
         _who,
+    ),
+    Lesson(
+        "What does a router read?",
+        (
+            "A router turns a vector into gates. Which vector? In the papers it is the token itself, so each word of a text is sent on its own. "
+            "It could as well be the mean of the text, or of the words that say what is asked: the instruction.",
+            "What a router has learned shows in what its choice tells: of the word at hand, of its place in the text, of the task. "
+            "An untrained router tells of words, too: similar vectors get similar gates.",
+            "Here two arms train on the same batches: one router reads each token, the other the instruction.",
+        ),
+        (RunConfig(**READING),),
+        "At the end, what does the expert tell most about, in each arm?",
+        ("The word in both", "The task in both", "First the word, then the task", "Something else"),
+        "reads",
+        ({"reads": "word"}, {"reads": "task"}, None, None),
+        ("top_k", ("1", "4")),
+        _what_is_read,
+    ),
+    Lesson(
+        "Merging or mixing?",
+        (
+            "There are two ways to one model for two tasks. Mixing trains one adapter on both. Merging trains an adapter for each, "
+            "then adds their updates, here a half of each (task arithmetic): nobody has to bring the data together.",
+            "An adapter alone knows its own task best. Added up, each is diluted, and what one needs the other may undo.",
+            "Three runs: mood alone, place alone, then both mixed, with as many questions of each.",
+        ),
+        (ALONE.replace(steps=40), ALONE.replace(steps=40, tasks="world/place"), ALONE.replace(steps=40, tasks="world/mood,world/place", batch=8)),
+        "Which model ends with more right answers on both tasks?",
+        ("The merged one", "The mixed one", CLOSE),
+        "answers",
+        ({"beside": 1}, {"beside": -1}, {"beside": 0}),
+        ("rank", ("1", "32")),
+        _merging,
+        beside="*",
+        merges=True,
     ),
 )

@@ -13,8 +13,8 @@ from gradio.context import get_render_context
 from mosld.config import ConfigError
 from mosld.ui.canvas.walk import VIEW
 from mosld.ui.lab import AT_ONCE, Lab
-from mosld.ui.tabs.inspect import clean, whole
-from mosld.ui.tabs.slow_hints import hints
+from mosld.ui.look.inspect import clean, whole
+from mosld.ui.look.slow_hints import hints
 from mosld.ui.wire import short, to_json
 
 TITLE = "Slow motion"

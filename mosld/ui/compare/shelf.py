@@ -14,14 +14,14 @@ from mosld.config import ConfigError
 from mosld.registry import METHODS
 from mosld.studies.shelf import DEFINITIONS, MEAN, Kept, baselines, differing, read
 from mosld.ui.canvas import overlay as overlay_view
+from mosld.ui.compare.alone import Alone
 from mosld.ui.controls import label
 from mosld.ui.lab import QUIET, Lab
 from mosld.ui.session import KEPT_RUNS, Session, runs, say, shared
 from mosld.ui.shown import shown
-from mosld.ui.tabs.compare_alone import Alone
 from mosld.ui.wire import short, to_json
 
-TITLE = "Compare"
+TITLE = "Runs"
 NOTE = f"Every run of this page is kept here, the last {KEPT_RUNS} of them; a row is an arm."
 SHELF = (
     '<section class="lab-figure lab-shelf" aria-labelledby="shelf-title"><h2 id="shelf-title">The runs so far</h2>'

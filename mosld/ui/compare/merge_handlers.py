@@ -15,9 +15,9 @@ import gradio as gr
 
 from mosld.config import ConfigError, knobs
 from mosld.merging.config import MergeConfig
+from mosld.ui.compare.merge_work import MOST_TASKS, Merging
 from mosld.ui.lab import Lab
 from mosld.ui.session import say
-from mosld.ui.tabs.merge_work import MOST_TASKS, Merging
 from mosld.ui.wire import short, to_json
 from mosld.ui.work import Stopped
 

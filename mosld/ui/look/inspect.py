@@ -18,7 +18,7 @@ from mosld.ui.canvas.inspect import VIEW
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.wire import short, to_json
 
-TITLE = "Inspect"
+TITLE = "Words"
 TEXT, OPTIONS, OPTION = 2000, 12, 300  # at most so many characters, options, and characters of an option
 EXPERTS = 32  # drawn at most
 ROWS = {"encoder": 128, "decoder": 32}  # validation rows that accuracy is counted on

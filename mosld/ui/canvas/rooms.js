@@ -1,0 +1,57 @@
+// The five rooms: which one is open stands in the address, Back goes back to the one before. Recorded runs are fetched here.
+((M) => {
+  M.rooms = ["learn", "watch", "look", "compare", "take"];
+  M.room = () => { const asked = M.asked("room"); return M.rooms.includes(asked) ? asked : M.asked("lesson") ? "learn" : "watch"; };
+  const show = (room) => {
+    const body = document.body, tab = document.querySelector(`#room-${room}-button`);
+    body.dataset.room = room;
+    document.querySelectorAll(".lab-head nav button").forEach((b) => (b.dataset.room === room ? b.setAttribute("aria-current", "page") : b.removeAttribute("aria-current")));
+    if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
+    M.changed("room");
+  };
+  // Open a room; `view` is the name of a picture in it to bring into sight.
+  M.goto = (room, view, quiet) => {
+    const parts = { room: room === "watch" ? null : room };
+    if (room !== "learn") parts.lesson = null;
+    if (!quiet) M.address(parts, room !== document.body.dataset.room);
+    show(room);
+    if (view) setTimeout(() => { const f = document.getElementById(`figure-${view}`); if (f) f.scrollIntoView({ block: "start" }); }, 250);
+    else if (!quiet) window.scrollTo(0, 0);
+  };
+  M.head = (element) => {
+    element.querySelectorAll("nav button").forEach((b) => b.addEventListener("click", () => M.goto(b.dataset.room)));
+    window.addEventListener("popstate", () => show(M.room()));
+    let tries = 0;
+    const first = () => { // gradio mounts the rooms a little later than the head
+      if (!M.rooms.every((room) => document.querySelector(`#room-${room}-button`)) && tries++ < 400) return setTimeout(first, 25);
+      show(M.room());
+    };
+    first();
+  };
+
+  M.full = () => {
+    const card = document.querySelector("#figure-machine");
+    if (document.fullscreenElement) document.exitFullscreen();
+    else if (card && card.requestFullscreen) { M.goto("watch", null, true); card.requestFullscreen().catch(() => {}); }
+  };
+  M.projector = () => { document.body.classList.toggle("projector"); M.changed("theme"); };
+
+  // A recorded run: fetched once, played at once. `play` false leaves it at its end; a `chosen` one takes the place of a run of one's own.
+  const fetched = new Map();
+  M.fetchRun = (name) => {
+    if (!fetched.has(name)) fetched.set(name, M.file(`runs/${name}.json`));
+    return fetched.get(name);
+  };
+  M.recorded = async (name, play = true, chosen = false) => {
+    let run;
+    try { run = await M.fetchRun(name); } catch (problem) {
+      fetched.delete(name);
+      Object.assign(M, { note: "The recorded run could not be fetched; try again, or press Run mine.", kind: "error" });
+      return M.changed("frames");
+    }
+    if (!chosen && M.header && !M.replay) return run; // a run of one's own is there
+    M.receive({ ...run, k: "run", run: 0, replay: true, chosen, name, note: "" });
+    if (play && !M.calm() && M.play) { M.seek(0); M.play(); }
+    return run;
+  };
+})(window.MoSLD);

@@ -1,0 +1,134 @@
+// Pictures made of elements: drawn anew by key, so that focus, pointer and tooltip stay where they are.
+// - pen(svg): { begin(width, height), put(key, tag, attributes, more), end() }; more: { text, tip, name, act, look }.
+//   `name` is read aloud, `tip` shown on hover, focus and tap (a text or a function), `act` done on click, Enter and space.
+// - The whole picture is one tab stop; arrow keys go from mark to mark.
+((M) => {
+  const NS = "http://www.w3.org/2000/svg";
+  const ruler = document.createElement("canvas").getContext("2d");
+  M.measure = (text, size = 12, weight = 400) => { ruler.font = M.font(size, weight); return ruler.measureText(text).width; };
+  M.fit = (text, room, size = 12, weight = 400) => {
+    if (M.measure(text, size, weight) <= room) return text;
+    while (text.length > 1 && M.measure(text + "…", size, weight) > room) text = text.slice(0, -1);
+    return text + "…";
+  };
+
+  M.pen = (root) => {
+    const kept = new Map();
+    let used = new Set(), cursor = null, tipped = null;
+    const said = (el) => (typeof el.tip === "function" ? el.tip() : el.tip) || "";
+    const marks = () => [...root.querySelectorAll("[data-mark]")];
+    const P = {
+      root,
+      begin(width, height) {
+        root.setAttribute("viewBox", `0 0 ${width} ${height}`);
+        root.setAttribute("height", height);
+        used = new Set();
+        cursor = root.firstChild;
+      },
+      put(key, tag, attributes = {}, more = {}) {
+        let el = kept.get(key);
+        if (!el || el.tagName !== tag) {
+          if (el) el.remove();
+          el = document.createElementNS(NS, tag);
+          el.was = {};
+          kept.set(key, el);
+        }
+        used.add(key);
+        const now = { ...attributes };
+        if (more.act || more.name) Object.assign(now, { "data-mark": key, tabindex: "-1", role: more.act ? "button" : "img", "aria-label": more.name || said({ tip: more.tip }) });
+        for (const [name, value] of Object.entries(now)) if (el.was[name] !== value) { el.setAttribute(name, value); el.was[name] = value; }
+        for (const name of Object.keys(el.was)) if (!(name in now)) { el.removeAttribute(name); delete el.was[name]; }
+        if (more.text !== undefined && el.textContent !== String(more.text)) el.textContent = more.text;
+        el.tip = more.tip;
+        el.act = more.act;
+        if (el === cursor) cursor = el.nextSibling;
+        else root.insertBefore(el, cursor);
+        return el;
+      },
+      end() {
+        for (const [key, el] of kept) if (!used.has(key)) { el.remove(); kept.delete(key); if (tipped === el) { tipped = null; M.tip.hide(); } }
+        if (tipped) M.tip.again(said(tipped));
+      },
+      // Shorthands. Sizes in pixels; classes carry the colours.
+      rect: (key, x, y, w, h, attributes, more) => P.put(key, "rect", { x: r(x), y: r(y), width: r(Math.max(0, w)), height: r(Math.max(0, h)), ...attributes }, more),
+      text: (key, x, y, text, attributes, more) => P.put(key, "text", { x: r(x), y: r(y), ...attributes }, { ...more, text }),
+      line: (key, x, y, u, v, attributes) => P.put(key, "path", { d: `M${r(x)} ${r(y)}L${r(u)} ${r(v)}`, fill: "none", ...attributes }),
+      path: (key, d, attributes, more) => P.put(key, "path", { d, fill: "none", ...attributes }, more),
+    };
+    const r = (v) => Math.round(v * 10) / 10;
+    const at = (target) => target.closest && target.closest("svg") === root ? [target, target.parentNode].find((e) => e && (e.tip || e.act)) : null;
+    const show = (el, x, y, aloud) => {
+      const text = said(el);
+      tipped = text ? el : null;
+      if (text) M.tip.show(text, x, y, aloud); else M.tip.hide();
+    };
+    root.addEventListener("pointermove", (e) => { const el = at(e.target); if (el && el.tip) show(el, e.clientX, e.clientY); else if (tipped) { tipped = null; M.tip.hide(); } });
+    root.addEventListener("pointerleave", (e) => { if (e.pointerType !== "touch") { tipped = null; M.tip.hide(); } });
+    root.addEventListener("click", (e) => {
+      const el = at(e.target);
+      if (!el) return;
+      if (el.tip) show(el, e.clientX, e.clientY); // a tap does what hovering does
+      if (el.act) el.act();
+    });
+    root.addEventListener("focusout", () => { tipped = null; M.tip.hide(); });
+    root.addEventListener("keydown", (e) => {
+      const all = marks(), now = document.activeElement;
+      if ((e.key === "Enter" || e.key === " ") && now.act) { e.preventDefault(); return now.act(); }
+      if (e.key === "Escape") { root.focus(); return M.tip.hide(); }
+      const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[e.key];
+      if (!move || !all.length) return;
+      e.preventDefault();
+      const boxes = all.map((el) => { const b = el.getBoundingClientRect(); return { x: b.x, y: b.y, w: b.width, h: b.height }; });
+      const from = all.indexOf(now), to = from < 0 ? 0 : M.nearest(boxes, from, move);
+      all[to].focus({ preventScroll: true });
+      show(all[to], boxes[to].x + boxes[to].w / 2, boxes[to].y + boxes[to].h / 2);
+    });
+    return P;
+  };
+
+  // An svg in a place of the page: draw(pen, width) returns its height; it is drawn when the store or the width changes, and only while in sight.
+  M.picture = (place, label, draw, stamp) => {
+    const svg = document.createElementNS(NS, "svg");
+    for (const [name, value] of Object.entries({ role: "group", tabindex: "0", width: "100%", class: "lab-svg", "aria-label": label })) svg.setAttribute(name, value);
+    place.appendChild(svg);
+    const pen = M.pen(svg);
+    let asked = false, visible = true, last = "";
+    function paint() {
+      asked = false;
+      const width = place.clientWidth;
+      if (!width || !visible) return;
+      const now = stamp ? [width, stamp()].join() : "";
+      if (stamp && now === last) return;
+      last = now;
+      pen.height = draw(pen, width);
+    }
+    const mark = (force) => { if (force) last = ""; if (!asked) { asked = true; requestAnimationFrame(paint); } };
+    M.on((what) => mark(what === "theme" || what === "choice"));
+    new ResizeObserver(() => mark()).observe(place);
+    new IntersectionObserver((e) => { visible = e[e.length - 1].isIntersecting; if (visible) mark(); }, { rootMargin: "200px" }).observe(place);
+    paint();
+    return { svg, mark, say: (text) => { if (svg.getAttribute("aria-label") !== text) svg.setAttribute("aria-label", text); } };
+  };
+
+  // Texts of a run or a visitor reach the page here and nowhere else: as text, with the lab's own words explained.
+  M.words = (place, text) => {
+    if (place.told === text) return;
+    place.told = text;
+    const seen = new Set(), parts = String(text).split(M.termsPattern);
+    place.replaceChildren(...parts.map((part, i) => {
+      const term = i % 2 ? M.term(part) : null;
+      if (!term || seen.has(term)) return document.createTextNode(part);
+      seen.add(term);
+      const span = document.createElement("span");
+      Object.assign(span, { className: "lab-term", textContent: part, tabIndex: 0 });
+      span.dataset.term = term;
+      return span;
+    }));
+  };
+  M.make = (tag, attributes = {}, ...children) => {
+    const el = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) if (name === "on") for (const [event, fn] of Object.entries(value)) el.addEventListener(event, fn); else if (value !== null && value !== false) el.setAttribute(name, value === true ? "" : value);
+    el.append(...children);
+    return el;
+  };
+})(window.MoSLD);

@@ -1,0 +1,16 @@
+"""The room Compare: its parts, each in a tab of its own."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from mosld.ui.compare import merge, shelf
+from mosld.ui.lab import Lab
+
+
+def place(lab: Lab) -> None:
+    """Put the room's tabs on the page."""
+    with gr.Tabs(elem_id="compare-tabs"):
+        for part in (shelf, merge):
+            with gr.Tab(part.TITLE):
+                part.place(lab)

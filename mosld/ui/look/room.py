@@ -1,0 +1,25 @@
+"""The room Look inside: one part of the run at a time, each in a tab of its own that is put on the page when it is opened."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from mosld.ui.canvas import VIEWS
+from mosld.ui.lab import Lab
+from mosld.ui.look import geometry, inspect, slow
+
+LIVE = {"Norms": ("norms",), "Router": ("router",), "A against B": ("imbalance",), "Loss": ("loss",)}
+
+
+def place(lab: Lab) -> None:
+    """Put the room's tabs on the page."""
+    with gr.Tabs(elem_id="look-tabs"):
+        for tab in (inspect, slow):
+            with gr.Tab(tab.TITLE):
+                tab.place(lab)
+        for title, names in LIVE.items():
+            with gr.Tab(title):
+                for name in names:
+                    lab.picture(VIEWS[name])
+        with gr.Tab(geometry.TITLE):
+            geometry.place(lab)

@@ -1,0 +1,1 @@
+"""The room Take away: a run as files, link, adapters, notebook and replay."""

@@ -1,0 +1,192 @@
+"""The first viewport and the machine: what a newcomer sees without scrolling, and that every part of it answers."""
+
+import re
+
+import pytest
+from browser_helpers import FAST, LONG, drawn, faults, frames, note, press_run, wait
+
+# Words in sight that are no control: what a button, menu or mark says is read when it is needed.
+SEEN = """() => {
+  const control = 'button, select, input, textarea, label, nav, [role=button], .lab-keys, #panel .form, kbd', out = [];
+  const walk = document.createTreeWalker(document.querySelector('.gradio-container'), NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const node = walk.currentNode, el = node.parentElement;
+    if (!node.textContent.trim() || el.closest(control) || el.closest('.lab-sr') || !el.checkVisibility({ visibilityProperty: true })) continue;
+    if (el.closest('svg') && getComputedStyle(el).pointerEvents === 'none') continue; // the label of a mark
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const box = range.getBoundingClientRect();
+    if (box.width > 1 && box.top < innerHeight && box.bottom > 0 && box.left < innerWidth && box.right > 0) out.push(node.textContent.trim());
+  }
+  return out;
+}"""
+PLACES = [(1366, 768), (1440, 900), (390, 844)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), PLACES)
+def test_the_first_viewport_is_one_picture_few_words_and_short_numbers(visit, width, height, scheme):
+    page = visit(width=width, height=height, scheme=scheme)
+    page.wait_for_function("document.querySelector('#figure-machine [data-expert]')")
+    page.wait_for_timeout(400)
+    texts = page.evaluate(SEEN)
+    words = [w for text in texts for w in re.findall(r"[^\W\d_][\w'-]*", text)]
+    assert len(words) <= 80, words
+    everything = page.evaluate(
+        "document.querySelector('#watch').innerText + [...document.querySelectorAll('#watch svg text')].map((t) => ' ' + t.textContent)"
+    )
+    assert not re.search(r"\d{4,}|\d[.,]\d{3,}", everything.replace("\u2212", "-")), everything
+    machine = page.locator("#figure-machine").bounding_box()
+    assert machine["y"] < height / 3 and machine["width"] > 0.6 * (width - (250 if width > 1020 else 0))
+    others = page.eval_on_selector_all(".lab-small", "els => els.map((e) => e.getBoundingClientRect()).map((b) => b.width * b.height)")
+    assert max(others) < machine["width"] * machine["height"] / 2  # the machine is the principal picture
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if width > 1020:  # the sentence and the picture it speaks of stand together, and so does all of the machine
+        assert machine["y"] + machine["height"] <= height
+    assert page.locator(".lab-says").bounding_box()["y"] < height
+    assert faults(page) == []
+
+
+def test_names_are_explained_on_hover_focus_and_tap(visit):
+    page = visit()
+    term = page.locator(".lab-says .lab-term").first
+    term.hover()
+    page.wait_for_function("document.querySelector('#lab-tip').style.display === 'block'")
+    assert "small matrix" in page.inner_text("#lab-tip")
+    page.mouse.move(2, 2)
+    term.focus()
+    assert page.locator("#lab-tip").is_visible()
+    assert page.evaluate("['router', 'gate', 'expert', 'A', 'B', 'arm', 'linear', 'q', 'v'].every((t) => MoSLD.terms[t].length > 30)")
+
+
+def test_every_part_of_the_machine_is_reached_by_keys_and_named(visit):
+    page = visit()
+    page.wait_for_function("document.querySelector('#figure-machine [data-expert]')")
+    names = page.eval_on_selector_all("#figure-machine [data-mark]", "els => els.map((e) => e.getAttribute('aria-label'))")
+    assert all(names) and sum(n.startswith("word ") for n in names) > 3
+    assert {"W, frozen", "sum"} <= set(names) and sum(bool(re.match(r"Expert \d: \d+ % of all words", n)) for n in names) == 4
+    page.focus("#figure-machine svg[role=group]")
+    seen = set()
+    for key in ["ArrowRight"] * 8 + ["ArrowDown"] * 8:
+        page.keyboard.press(key)
+        seen.add(page.evaluate("document.activeElement.getAttribute('aria-label')"))
+    assert len(seen) > 6 and page.locator("#lab-tip").is_visible()
+    word = page.locator("#figure-machine [aria-label^='word ']").nth(2)
+    word.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("MoSLD.pick.word") == 2
+
+
+def test_one_selection_is_shared_kept_in_the_link_and_leads_inside(visit):
+    page = visit()
+    page.locator("#figure-routers [role=button]").nth(9).click()
+    pick = page.evaluate("({ ...MoSLD.pick, layer: MoSLD.layer, projection: MoSLD.projection })")
+    assert pick["expert"] is not None and pick["layer"] != "all" and "see=" in page.url
+    assert page.input_value(".lab-under select") == pick["layer"]
+    page.locator("#figure-machine [data-expert='1']").click()
+    page.wait_for_function("document.body.dataset.room === 'look'")
+    assert "room=look" in page.url and page.evaluate("MoSLD.pick.expert") == 1
+    again = visit(page.url.split("/")[-1])
+    assert again.evaluate("MoSLD.pick.expert") == 1 and again.evaluate("MoSLD.layer") == pick["layer"]
+    page.go_back()
+    page.wait_for_function("document.body.dataset.room === 'watch'")
+
+
+def test_a_question_plays_at_once_asks_first_and_then_tells(visit):
+    page = visit(motion="no-preference")
+    page.locator(".lab-question", has_text="Can a router collapse?").click()
+    wait(page, "MoSLD.name === 'collapse' && MoSLD.playing && MoSLD.index() > 1")
+    assert page.inner_text(".lab-says") == "Can a router collapse?" and not page.locator(".lab-outcome").is_visible()
+    page.locator(".lab-ask button").first.click()
+    page.wait_for_selector(".lab-outcome", state="visible")
+    told = page.inner_text(".lab-outcome")
+    assert told.startswith("You guessed: Yes, the balance loss prevents it. This run: ") and re.search(r"\d+ of 32 experts idle", told)
+    assert page.inner_text(".lab-says") != "Can a router collapse?"
+    wait(page, "document.querySelector('#knob-values textarea, #knob-values input').value === '0, 0.1'")  # its settings stand beside it
+    assert not page.locator(".lab-differs").is_visible()
+
+
+def test_a_change_of_settings_says_that_the_picture_is_of_others(visit):
+    page = visit()
+    page.wait_for_timeout(500)
+    assert not page.locator(".lab-differs").is_visible()
+    page.fill("#knob-values textarea, #knob-values input", "0, 0.3")
+    page.keyboard.press("Tab")
+    page.wait_for_selector(".lab-differs", state="visible")
+    assert re.search(r"Run mine takes about \d+ (seconds|minutes)", page.inner_text(".lab-differs"))
+
+
+def test_moments_lead_to_their_step_and_ring_the_boxes(visit):
+    page = visit()
+    page.locator(".lab-question", has_text="Can a router collapse?").click()
+    wait(page, "MoSLD.name === 'collapse' && MoSLD.moments.length > 0")
+    chip = page.locator(".lab-chip", has_text="idle").first
+    chip.click()
+    moment = page.evaluate("MoSLD.moments.find((m) => m.kind === 'idle')")
+    assert page.evaluate("MoSLD.shown().step") == moment["step"] and page.evaluate("MoSLD.pick.expert") == moment["expert"]
+    assert page.locator("#figure-machine .ringed").count() >= 1
+
+
+def test_lora_is_drawn_without_a_router_and_two_shapes_as_two_machines(visit):
+    page = visit()
+    page.locator(".lab-question", has_text="conflict").click()
+    wait(page, "MoSLD.name === 'conflict'")
+    page.wait_for_timeout(300)
+    names = page.eval_on_selector_all("#figure-machine [data-mark]", "els => els.map((e) => e.getAttribute('aria-label'))")
+    assert sum(n.startswith("router") for n in names) == 1 and sum(n == "W, frozen" for n in names) == 2
+    assert {"method lora", "method mosld"} <= set(page.eval_on_selector_all("#figure-machine svg text", "els => els.map((e) => e.textContent)"))
+    page.locator(".lab-arms button", has_text="lora").first.click()
+    page.wait_for_timeout(300)
+    assert "LoRA has no router." in page.locator("#figure-routers").inner_text() + drawn(page, "#figure-routers")
+
+
+def test_test_values_stand_apart_and_a_click_gives_each_task(visit):
+    page = visit()
+    wait(page, "MoSLD.frames[MoSLD.frames.length - 1].event === 'end'")
+    page.wait_for_timeout(300)
+    curve, ends = page.evaluate("[MoSLD.curve('right null', 0, () => null).map((p) => p[0]), MoSLD.header.steps]")
+    line = page.evaluate("document.querySelector('#figure-answers path[stroke-width]').getAttribute('d')")
+    assert line.count("L") == len(curve) - 2 and curve[-1] == ends  # the last point, of other questions, is not joined
+    page.locator("#figure-answers [role=button]").first.click()
+    page.wait_for_timeout(200)
+    assert page.locator("#figure-answers [role=button]").count() == len(page.evaluate("MoSLD.header.tasks"))
+    page.locator("#figure-answers [role=button]").nth(3).click()
+    assert page.evaluate("MoSLD.pick.task") == 3
+
+
+def test_a_tooltip_follows_the_run_and_a_tap_shows_it(visit):
+    page = visit(FAST)
+    press_run(page, 4)
+    box = page.locator("#figure-machine [data-expert='0']").bounding_box()
+    page.mouse.move(box["x"] + 20, box["y"] + 10)
+    first = page.inner_text("#lab-tip")
+    assert "Expert 1" in first
+    page.wait_for_function("first => document.querySelector('#lab-tip').innerText !== first", arg=first, timeout=LONG)
+    page.click("#pause")
+    wait(page, "MoSLD.state === 'paused'")
+    assert frames(page) > 4 and note(page).startswith("Paused at step")
+
+
+def test_main_thread_time_of_two_hundred_frames(visit):
+    """200 frames through the page's own store and pictures: at most 2 s of main thread."""
+    page = visit()
+    page.evaluate("() => { window.packed = null; MoSLD.file('runs/dropout.json').then((run) => { window.packed = run; }); }")
+    wait(page, "window.packed")
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})  # time on a core, whoever else uses the machine
+
+    def busy() -> float:
+        return {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}["TaskDuration"]
+
+    page.evaluate("MoSLD.receive({ ...packed, k: 'run', run: 9, replay: false, frames: [] })")
+    began = busy()
+    for i in range(200):
+        page.evaluate(
+            "i => { const f = packed.frames[1 + (i % (packed.frames.length - 2))]; "
+            "MoSLD.receive({ k: 'add', run: 9, from: i, frames: [[i, ...f.slice(1)]], state: 'running', note: '' }); }",
+            i,
+        )
+        page.wait_for_timeout(15)
+    spent = busy() - began
+    print(f"main thread: {spent:.2f} s for 200 frames")
+    assert spent < 2
