@@ -83,7 +83,11 @@ class Trainer:
             majority={t.name: t.majority for t in self.tasks},
             linears=[[_info(a.site) for a in arm.handle.adapters] for arm in self.arms],
             parameters=[arm.handle.count() for arm in self.arms],
-            versions={"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers", "accelerate")}},
+            versions={
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "transformers", "accelerate")},
+                "threads": str(torch.get_num_threads()),  # sums of floats depend on how many add them up
+            },
             data={**{t.name: t.digest() for t in self.tasks}, "backbone": self.backbone.source},
         )
 
@@ -140,6 +144,8 @@ class Trainer:
                 label, fixed = meant[0].config.label, METHODS[meant[0].config.method].fixes[name]
                 raise ConfigError(f"{name}: {label} fixes it at {to_text(name, fixed)}; it cannot change during a run.")
             for a in free:
+                if getattr(a if name == "lr" else a.handle, name) == checked:
+                    continue
                 target = a if name == "lr" else a.handle
                 self._changes.append(f"{a.name}: {name} {to_text(name, getattr(target, name))} to {to_text(name, checked)}.")
                 setattr(target, name, checked)

@@ -132,6 +132,19 @@ def test_hot_changes_act_and_leave_a_mark():
         trainer.change(rank=2)
 
 
+def test_what_a_method_fixes_is_fixed_in_hot_changes_too():
+    both = Trainer(config(steps=3, arms="method=lora,mosld"))
+    list(both.advance(1))
+    both.change(dropout=0.55)
+    frame = next(both.advance(1))
+    assert [a.dropout for a in frame.arms] == [0.0, 0.55] and frame.event == "change" and "LoRA" not in frame.note and "lora" not in frame.note
+    both.change(dropout=0.55)  # no change: no mark
+    assert next(both.advance(1)).event in ("", "end")
+    alone = Trainer(config(steps=3, method="lora", arms=""))
+    with pytest.raises(ConfigError, match="^dropout: LoRA fixes it at 0; it cannot change during a run"):
+        alone.change(dropout=0.55)
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_with_a_clear_frame(tmp_path):
     trainer = Trainer(config(), out=tmp_path / "d")
     with torch.no_grad():
