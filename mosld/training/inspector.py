@@ -3,6 +3,7 @@
 - `Inspector.route`: tokens of a question, the gates each adapted linear gave them, the option scores.
 - `Inspector.steered`: a block inside which an expert is muted (it gets no token) or forced (it gets every token).
 - `Inspector.accuracy`: share of a task's validation rows answered right, steered or not.
+- `Inspector.exchanged`: a block inside which the gates are dealt out anew. `contribution`: the accuracy then, which says what routing is good for.
 - `route_text`: all of this for one text as plain JSON-able values, for the page, the API and scripts.
 
 Experts and arms are counted from 0. Shapes: E experts, L tokens of the question.
@@ -18,8 +19,15 @@ import torch
 
 from mosld.adapters.adapter import Adapter
 from mosld.config import ConfigError
+from mosld.registry import METHODS
 from mosld.tasks.base import Example
 from mosld.training.trainer import SCORE_ROWS, Trainer
+
+EXCHANGES = {
+    "tokens": "every token gets the gates of another token, of any text of the batch",
+    "texts": "every text gets the gates of another text, token by token",
+    "mean": "every token gets the mean of the layer's gates over all tokens",
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +97,44 @@ class Inspector:
             for a in chosen:
                 a.steer = None
 
+    @contextmanager
+    def exchanged(self, way: str, seed: int = 0) -> Iterator[Inspector]:
+        """Inside the block every routed linear's gates are exchanged in one of the EXCHANGES among a batch's real tokens or texts.
+
+        Nothing is trained again, so what accuracy loses is what the model makes of who is sent where. Raises ConfigError for another way, and
+        for a method whose gates are not made by a router of its linears.
+        """
+        if way not in EXCHANGES:
+            raise ConfigError(f"exchange: '{way}' is not known; choose {', '.join(EXCHANGES)}.")
+        if not self.routed or METHODS[self.arm.config.method].routes_by:
+            raise ConfigError(
+                f"exchange: {self.arm.config.label} routes by {METHODS[self.arm.config.method].routes_by or 'nothing'}; there is no gate."
+            )
+        for a in self.routed:
+            a.swap = _Exchange(way, a, seed)
+        try:
+            yield self
+        finally:
+            for a in self.routed:
+                a.swap = None
+
+    @torch.inference_mode()
+    def mixed_accuracy(self, rows: int = SCORE_ROWS, part: str = "validation") -> dict[str, float]:
+        """Task -> share of its first `rows` rows answered right, with the tasks of the mixture side by side in every batch: gates that are
+        exchanged then go from task to task too."""
+        trainer = self.trainer
+        tasks = trainer.tasks[: trainer.mixture_size]
+        left = [list(getattr(t, part)[:rows]) for t in tasks]
+        order = [(i, n) for n in range(max(map(len, left))) for i in range(len(tasks)) if n < len(left[i])]
+        right = [0] * len(tasks)
+        for start in range(0, len(order), SCORE_ROWS):
+            chunk = order[start : start + SCORE_ROWS]
+            batch = trainer.place(trainer.backbone.batch([left[i][n] for i, n in chunk], [i for i, _ in chunk]))
+            hits = (self.arm.score(batch).argmax(1) == batch.answer).tolist()
+            for (i, _), hit in zip(chunk, hits, strict=True):
+                right[i] += hit
+        return {t.name: r / len(own) for t, r, own in zip(tasks, right, left, strict=True)}
+
     @torch.inference_mode()
     def accuracy(self, name: str, rows: int = SCORE_ROWS) -> float:
         """Share of the first `rows` validation rows of one of the run's tasks that the arm answers right."""
@@ -111,6 +157,60 @@ class Inspector:
     def steerable(self) -> bool:
         """Whether experts can be muted and forced: some linear has a router, and every router looks at tokens."""
         return bool(self.routed) and all(a.steerable for a in self.routed)
+
+
+class _Exchange:
+    """The gates [E, N] of one pass of one adapter, dealt out anew. Padding keeps its own."""
+
+    def __init__(self, way: str, adapter: Adapter, seed: int):
+        self.way, self.adapter, self.seed = way, adapter, seed
+
+    def __call__(self, gate: torch.Tensor) -> torch.Tensor:
+        mask = self.adapter.context.mask
+        if mask is None or mask.numel() != gate.shape[1]:
+            mask = torch.ones(1, gate.shape[1], device=gate.device)
+        real, out = mask.reshape(-1).bool(), gate.clone()
+        draw = torch.Generator().manual_seed(self.seed)
+        if self.way == "mean":
+            out[:, real] = gate[:, real].mean(1, keepdim=True)
+        elif self.way == "tokens":
+            at = real.nonzero()[:, 0]
+            out[:, at] = gate[:, at[torch.randperm(len(at), generator=draw).to(at.device)]]
+        else:
+            texts = len(mask)
+            round_ = torch.randperm(texts, generator=draw)  # each text takes the gates of the one before it in a chance round
+            other = torch.empty_like(round_).scatter(0, round_, round_.roll(1))
+            places = [row.nonzero()[:, 0] + m * mask.shape[1] for m, row in enumerate(mask.bool())]
+            for m, n in enumerate(other.tolist()):  # a shorter text's gates begin again from its first token
+                out[:, places[m]] = gate[:, places[n][torch.arange(len(places[m]), device=gate.device) % len(places[n])]]
+        return out
+
+
+def contribution(
+    trainer: Trainer, arm: int = 0, rows: int = SCORE_ROWS, ways: Sequence[str] = tuple(EXCHANGES), part: str = "validation", seed: int = 0
+) -> dict:
+    """What routing contributes in one arm, in plain values: accuracy as it is and with the gates exchanged, without training again.
+
+    Args:
+        rows: questions of each task. ways: of the EXCHANGES. part: validation or test.
+
+    Returns a dict: `arm`, `method`, `step`, `rows`; `accuracy`: "as it is" and each way -> task -> share answered right; `mean`: the same over
+    tasks; `says`: each way in words. Raises ConfigError as `Inspector.exchanged`, and for an arm that is not there.
+    """
+    inspector = Inspector(trainer, arm)
+    found = {"as it is": inspector.mixed_accuracy(rows, part)}
+    for way in ways:
+        with inspector.exchanged(way, seed):
+            found[way] = inspector.mixed_accuracy(rows, part)
+    return {
+        "arm": inspector.arm.name,
+        "method": inspector.arm.config.label,
+        "step": trainer.step,
+        "rows": rows,
+        "accuracy": found,
+        "mean": {way: sum(by_task.values()) / len(by_task) for way, by_task in found.items()},
+        "says": {way: EXCHANGES[way] for way in ways},
+    }
 
 
 def route_text(
