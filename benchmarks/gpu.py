@@ -27,7 +27,7 @@ def measure(seconds: float) -> list[Row]:
         print("gpu: this machine has no CUDA device; nothing is measured.", flush=True)
         return []
     torch.manual_seed(0)
-    out = []
+    out = side_by_side(seconds)
     for balance in (0.0, 0.01):
         words = "with balance loss" if balance else "without balance loss"
         times = take_turns(linear(4096, 4096, balance), seconds / 2, settle=torch.cuda.synchronize)
@@ -39,7 +39,7 @@ def measure(seconds: float) -> list[Row]:
         out += timed + [Row(f"peak memory: {work}", name, f"{n / 2**30:.2f} GiB") for name, n in peaks(found).items()]
         del found
         torch.cuda.empty_cache()
-    return out + side_by_side(seconds)
+    return out
 
 
 def side_by_side(seconds: float, device: str = "cuda") -> list[Row]:

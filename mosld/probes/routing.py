@@ -141,8 +141,8 @@ def _shuffled(label: Tensor, unit: Tensor | None, within: Tensor, generator: tor
     if unit is not None:
         names, number = unit.unique(return_inverse=True)
         of_unit = label.new_zeros(len(names)).scatter(0, number, label)
-        return of_unit[torch.randperm(len(names), generator=generator)[number]]
-    order = torch.randperm(len(label), generator=generator)
+        return of_unit[torch.randperm(len(names), generator=generator).to(label.device)[number]]
+    order = torch.randperm(len(label), generator=generator).to(label.device)
     mixed = order[within[order].argsort(stable=True)]  # the tokens condition by condition, in chance order within each
     out = torch.empty_like(label)
     out[within.argsort(stable=True)] = label[mixed]
