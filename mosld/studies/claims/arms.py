@@ -66,6 +66,16 @@ OWN = ("rows", "rate_a", "rate_router", "router")  # settings of a Job that are 
 
 def jobs(setting: Setting, arm: str, seed: int, rate: float | None = None) -> list[Job]:
     """The runs of `arm` with one seed. `rate`: None is the recipe's. Raises ConfigError for an unknown arm."""
+    cached = (setting.name, setting.steps, arm, seed, rate)
+    if cached not in _jobs:
+        _jobs[cached] = _make(setting, arm, seed, rate)
+    return _jobs[cached]
+
+
+_jobs: dict[tuple, list[Job]] = {}  # an analysis asks for each many times, and checking a configuration takes a millisecond
+
+
+def _make(setting: Setting, arm: str, seed: int, rate: float | None) -> list[Job]:
     if arm not in ARMS:
         raise ConfigError(f"arm: '{arm}' is not known; the arms are {', '.join(ARMS)}.")
     values = {"lr": rate or setting.recipe, **setting.more, **ARMS[arm]}

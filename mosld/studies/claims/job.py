@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -26,14 +27,14 @@ class Job:
     rate_router: float = 1.0
     router: str = "token"
 
-    @property
+    @functools.cached_property
     def settings(self) -> dict[str, str]:
         """All that is not the default, as texts: what the hash is made of, so that a new setting changes no old hash."""
         out = {k.name: to_text(k.name, v) for k in knobs() if k.name != "arms" and (v := getattr(self.config, k.name)) != k.default}
         own = {f.name: f"{getattr(self, f.name)}" for f in dataclasses.fields(self)[1:] if getattr(self, f.name) != f.default}
         return out | ({"reads": own.pop("router")} if "router" in own else {}) | own
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """16 hex digits of the sha256 of `settings`."""
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:16]
