@@ -91,5 +91,5 @@ def _make(setting: Setting, arm: str, seed: int, rate: float | None) -> list[Job
 
 
 def quick(setting: Setting) -> Setting:
-    """A tenth of the steps and three seeds: what a visitor runs, and what the tests run. It settles nothing."""
-    return replace(setting, steps=max(20, setting.steps // 10), seeds=3, tuning=1)
+    """A tenth of the steps, three seeds, a hundred rows of a task: what a visitor runs. It settles nothing."""
+    return replace(setting, steps=max(20, setting.steps // 10), seeds=3, tuning=1, scored=100)

@@ -35,6 +35,7 @@ class Setting:
     batch: int = 16
     width: int = 28  # runs stacked on a GPU
     more: Mapping[str, str] = field(default_factory=dict)  # further settings of every run
+    scored: int = 0  # rows of a task that are scored at most; 0 scores all, as a verdict needs
     tuned: bool = True  # whether the tuned reading is run here too
 
     @property

@@ -33,10 +33,10 @@ def task(name: str, seed: int) -> Task:
 
 
 class Feed:
-    """Rows of S runs. A run's rows follow from its tasks, seed and number of training rows alone."""
+    """Rows of S runs. A run's rows follow from its tasks, seed and number of training rows alone. `most`: rows of a task scored; 0 is all."""
 
-    def __init__(self, jobs: Sequence[Job], backbone: Backbone, device: str):
-        self.jobs, self.backbone, self.device = list(jobs), backbone, torch.device(device)
+    def __init__(self, jobs: Sequence[Job], backbone: Backbone, device: str, most: int = 0):
+        self.most, self.jobs, self.backbone, self.device = most, list(jobs), backbone, torch.device(device)
         self.tasks = [[task(n, j.config.seed) for n in j.config.tasks] for j in jobs]
         self.held_out = [[task(n, j.config.seed) for n in j.config.held_out] for j in jobs]
         self.mixtures = []
@@ -58,7 +58,7 @@ class Feed:
     def parts(self, which: str) -> tuple[list[Merged], list[list[str]]]:
         """Rows to be scored, and of every run the task of each row: 'validation', 'test', 'some' (of the test rows), 'train', 'held_out'."""
         rows_matter = which == "train"
-        key = (which, tuple(_data(j) if rows_matter else _data(j)[:-1] for j in self.jobs), id(self.backbone), str(self.device))
+        key = (which, self.most, tuple(_data(j) if rows_matter else _data(j)[:-1] for j in self.jobs), id(self.backbone), str(self.device))
         if key not in _parts:
             while len(_parts) >= KEPT * 5:
                 _parts.popitem(last=False)
@@ -73,7 +73,7 @@ class Feed:
     def _rows(self, which: str, s: int) -> list[tuple[str, int, Example]]:
         own = self.held_out[s] if which == "held_out" else self.tasks[s]
         last = len(self.tasks[s]) - 1  # a task that was held out is put to task-routed methods as the mixture's last
-        cut = {"some": SOME, "train": TRAIN}.get(which)
+        cut = min(filter(None, ({"some": SOME, "train": TRAIN}.get(which), self.most)), default=None)
         part = {"some": "test", "held_out": "test"}.get(which, which)
         source = [m.train for m in self.mixtures[s].tasks] if which == "train" else [getattr(t, part) for t in own]
         return [(t.name, min(i, last), e) for i, (t, rows) in enumerate(zip(own, source, strict=True)) for e in rows[:cut]]
@@ -98,12 +98,12 @@ def _data(j: Job) -> tuple:
     return tuple(j.config.tasks.items()), j.config.held_out, j.config.seed, j.config.batch, j.rows
 
 
-def feed_of(jobs: Sequence[Job], backbone: Backbone, device: str) -> Feed:
+def feed_of(jobs: Sequence[Job], backbone: Backbone, device: str, most: int = 0) -> Feed:
     """A feed for these runs, the one of before where their rows are the same."""
-    key = (tuple(map(_data, jobs)), id(backbone), device)
+    key = (tuple(map(_data, jobs)), id(backbone), device, most)
     if key not in _feeds:
         while len(_feeds) >= KEPT:
             _feeds.popitem(last=False)
-        _feeds[key] = Feed(jobs, backbone, device)
+        _feeds[key] = Feed(jobs, backbone, device, most)
     _feeds.move_to_end(key)
     return _feeds[key]

@@ -183,7 +183,7 @@ def _backbone(job: Job, device: str):
     return _backbones[key]
 
 
-def train(group: Sequence[Wish], setting: str, device: str = "cpu", deadline: float = math.inf) -> list[dict]:
+def train(group: Sequence[Wish], setting: Setting, device: str = "cpu", deadline: float = math.inf) -> list[dict]:
     """Train a stack and measure its runs: one record each; none where the deadline (seconds since the epoch) comes first."""
     import torch
 
@@ -194,7 +194,7 @@ def train(group: Sequence[Wish], setting: str, device: str = "cpu", deadline: fl
     torch.backends.cuda.matmul.allow_tf32 = device.startswith("cuda")
     runs = [w.job for w in group]
     backbone = _backbone(runs[0], device)
-    feed = feed_of(runs, backbone, device)
+    feed = feed_of(runs, backbone, device, setting.scored)
     stack = Stack(runs, backbone, device)
     steps = runs[0].config.steps
     every = max(1, steps // PROBES)
@@ -227,7 +227,7 @@ def train(group: Sequence[Wish], setting: str, device: str = "cpu", deadline: fl
     env = {**environment(device), "backbone": backbone.source}
     out = []
     for s, (wish, job) in enumerate(zip(group, runs, strict=True)):
-        record = {"key": job.key, "setting": setting, "arm": wish.arm, "seed": job.config.seed, "lr": job.config.lr, "settings": job.settings}
+        record = {"key": job.key, "setting": setting.name, "arm": wish.arm, "seed": job.config.seed, "lr": job.config.lr, "settings": job.settings}
         record |= {"config_steps": steps, "parameters": stack.parameters, "data": feed.digest(s)}
         record |= {part: values[s] if part in ("test", "held_out") else _mean(values[s]) for part, values in scored.items()}
         record |= {name: values[s] for name, values in more.items()}
@@ -283,7 +283,7 @@ def _untrained(feed, stack) -> list[dict[str, float]]:
 # many stacks
 
 
-def work(group: Sequence[Wish], setting: str, devices: Sequence[str], deadline: float, folder: str) -> tuple[list[dict], str]:
+def work(group: Sequence[Wish], setting: Setting, devices: Sequence[str], deadline: float, folder: str) -> tuple[list[dict], str]:
     """What a process does with one stack: train it, keep it as a file, give back its records and what went wrong, if anything.
 
     A stack that does not fit into memory is cut in two.
@@ -336,12 +336,14 @@ def study(
     cluster: str = "",
     once: bool = False,
     progress: Callable[[str], object] = print,
+    watch: Callable[[int, int], object] = lambda done, of: None,
 ) -> dict[str, dict]:
     """Every run that `ids` need in `setting` and that `folder` does not hold; returns all it holds then, by key.
 
     Args:
         devices: of the processes, in turn. processes: that train side by side. width: runs stacked at most; one on a CPU, the setting's elsewhere.
         cluster: address of a Dask scheduler, whose workers then do the work and write nothing. once: the recipe's rate alone, what decides alone.
+        progress: told what went wrong with a stack. watch: told how many runs of a wave are done, and of how many.
     """
     folder.mkdir(parents=True, exist_ok=True)
     width = width or (1 if devices[0] == "cpu" else setting.width)
@@ -350,7 +352,10 @@ def study(
         groups = [g for g in stacks(missing(wishes, known), width) if g[0].job.key not in failed]
         if not groups or time.time() > deadline:
             continue
-        for group, (records, problem) in _all(groups, setting.name, devices, processes, deadline, folder, cluster, name):
+        done = 0
+        for group, (records, problem) in _all(groups, setting, devices, processes, deadline, folder, cluster, name):
+            done += len(group)
+            watch(done, sum(map(len, groups)))
             if problem:
                 failed.add(group[0].job.key)
                 progress(problem)
@@ -364,7 +369,7 @@ def _all(groups, setting, devices, processes, deadline, folder, cluster, name) -
     """(stack, what it came to) as they are done, with a progress bar that says how long the rest will take."""
     from tqdm import tqdm
 
-    bar = tqdm(total=sum(map(len, groups)), desc=f"{setting}: {name}", unit="run", disable=None, mininterval=1)
+    bar = tqdm(total=sum(map(len, groups)), desc=f"{setting.title}: {name}", unit="run", disable=None, mininterval=1)
     with bar:
         for group, result in (_dask if cluster else _joblib)(groups, setting, devices, processes, deadline, folder, cluster):
             bar.update(len(group))
