@@ -14,8 +14,8 @@ spec.loader.exec_module(refresh)
 scripts = pytest.mark.parametrize("script", refresh.SCRIPTS, ids=lambda p: p.stem)
 
 
-def test_there_are_seven():
-    assert [s.stem[:2] for s in refresh.SCRIPTS] == ["01", "02", "03", "04", "05", "06", "07"]
+def test_there_are_eight():
+    assert [s.stem[:2] for s in refresh.SCRIPTS] == ["01", "02", "03", "04", "05", "06", "07", "08"]
 
 
 @scripts
