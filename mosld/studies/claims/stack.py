@@ -28,7 +28,7 @@ from mosld.adapters.adapter import Adapter
 from mosld.adapters.attach import method_class
 from mosld.adapters.mtl_lora import MTLLoRA
 from mosld.backbones.base import Backbone, Batch
-from mosld.config import ConfigError, RunConfig
+from mosld.config import ROUTING, ConfigError, RunConfig
 from mosld.studies.claims.job import Job
 from mosld.tasks.base import Example, Task
 from mosld.tasks.mixture import Mixture
@@ -46,8 +46,9 @@ def structure(job: Job) -> str:
 def stackable(config: RunConfig) -> bool:
     """Whether a method's equation is one that `StackedLinear` computes."""
     cls = method_class(config.method)
-    plain = cls.forward_tokens is Adapter.forward_tokens and cls.logits is Adapter.logits and cls.extra_loss is Adapter.extra_loss
-    return (plain or cls is MTLLoRA) and config.side == "input" and getattr(config, "router", "token") == "token"
+    plain = all(getattr(cls, n) is getattr(Adapter, n) for n in ("forward_tokens", "gates", "extra_loss"))
+    usual = all(getattr(config, n) == RunConfig.model_fields[n].default for n in ROUTING)
+    return (plain or cls is MTLLoRA) and config.side == "input" and usual
 
 
 @dataclass
@@ -318,7 +319,7 @@ class Stack:
         self.left = self.backbone.kind == "decoder"
         configs = [j.config.arm(0).effective() for j in jobs]
         handles = [attach(self.backbone.replica(), x, x.seed, len(x.tasks), instance_dim=self.backbone.d_model) for x in configs]
-        generators = [h.generator for h in handles]
+        generators = [torch.Generator(self.device).manual_seed(x.seed) for x in configs]  # as `Arm` gives each run its own
         rates, balance = [x.dropout for x in configs], torch.tensor([x.balance for x in configs])
         self.state = State(rates, balance.to(self.device), generators, bool(balance.any()), 1 - torch.tensor(rates, device=self.device))
         self.model = self.backbone.replica()
