@@ -124,7 +124,7 @@ class Controls:
         knob = self.knobs[name]
         common = {
             "label": label(name),
-            "info": None if (knob.quick and name != "experts") or name == "method" else knob.help,
+            "info": None if (knob.quick and name != "experts") or name in ("method", "router") else knob.help,
             "elem_id": f"knob-{name}",
         }
         common["visible"] = name not in self.settled(*self._arms_to_parts(self.default))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import re
 
 import gradio as gr
@@ -181,3 +182,19 @@ def test_a_run_under_way_and_a_page_that_is_too_small(tmp_path):
     list(session.stream())
     assert "2,048 tokens for all tasks together are not allowed" in json.loads(alone.plan(VISITOR, "run-0001", "steps")[0])["note"]
     assert "Waiting" in alone.plan(VISITOR, "run-0001", "questions")[1]
+
+
+def test_seeds_give_mean_spread_and_the_paired_interval_in_words():
+    from mosld.ui.compare.seeds import summary
+
+    shares = [[0.80, 0.90], [0.81, 0.92], [0.79, 0.91]]  # differences .10, .11, .12
+    out = summary(["a", "b"], shares, 600)
+    assert [row["mean"] for row in out["rows"]] == ["0.800", "0.910"] and out["rows"][0]["spread"] == "0.010"
+    # t(2) = 4.303 times the larger of the spread, .01, and what 600 questions allow, over the root of 3
+    rows = math.sqrt(sum(a * (1 - a) + b * (1 - b) for a, b in shares) / 3 / 600)
+    half = 4.3027 * max(0.01, rows) / math.sqrt(3)
+    assert out["rows"][1]["against"] == f"+0.110 [{0.11 - half:+.3f}, {0.11 + half:+.3f}]" and out["words"][0].startswith(
+        "b is above a: over 3 seeds"
+    )
+    assert summary(["a", "b"], [[0.8, 0.7], [0.7, 0.8], [0.8, 0.8]], 600)["words"][0].startswith("b and a are not told apart")
+    assert summary(["a", "b"], shares[:1], 600)["words"] == ["One seed says nothing about seeds."]

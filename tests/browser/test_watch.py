@@ -145,7 +145,7 @@ def test_test_values_stand_apart_and_a_click_gives_each_task(visit):
     wait(page, "MoSLD.frames[MoSLD.frames.length - 1].event === 'end'")
     page.wait_for_timeout(300)
     curve, ends = page.evaluate("[MoSLD.curve('right null', 0, () => null).map((p) => p[0]), MoSLD.header.steps]")
-    line = page.evaluate("document.querySelector('#figure-answers path[stroke-width]').getAttribute('d')")
+    line = page.evaluate("document.querySelector('#figure-answers path.ink').getAttribute('d')")
     assert line.count("L") == len(curve) - 2 and curve[-1] == ends  # the last point, of other questions, is not joined
     page.locator("#figure-answers [role=button]").first.click()
     page.wait_for_timeout(200)

@@ -85,7 +85,7 @@
   }
 
   M.view("inspect", {
-    empty: "Press Run, then Ask.",
+    empty: "Words are asked of a run of your own: press Run mine, then Ask.",
     height: (d, width) => plan(d, width).height,
     draw(g, d) {
       const p = plan(d, g.w), { c } = g;

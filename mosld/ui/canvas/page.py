@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+from mosld.config import knobs
 from mosld.ui.canvas.base import script
 
 # In this order: each needs only what stands before it.
@@ -40,4 +43,5 @@ BAR_SCRIPT = "M.timeline(element, trigger, ['run', 'pause', 'step1', 'step10', '
 def bundle() -> str:
     """All scripts of the page, then the feed itself: what arrives goes into the store, and starts the fetching of frames."""
     shared = "\n".join(script(name) for name in (*SHARED, *MACHINE, *PAGE))
-    return f"{shared}\nwindow.MoSLD.feed(props, watch, trigger);\nwindow.MoSLD.there = true;"
+    helps = json.dumps({k.name: k.help for k in knobs()} | {"by": "What the arms differ in.", "values": "One value an arm, such as 0, 0.1."})
+    return f"{shared}\nwindow.MoSLD.help = {helps};\nwindow.MoSLD.feed(props, watch, trigger);\nwindow.MoSLD.there = true;"

@@ -29,6 +29,23 @@
     first();
   };
 
+  // One selection for all: tabs that ask the server for an arm and a linear take those selected, and what is chosen there is selected.
+  M.fromPick = () => [M.pick.arm, M.header && M.header.linears[M.pick.arm].length ? M.linear() : 0];
+  M.toPick = (arm, linear) => {
+    const info = M.header && M.header.linears[arm] && M.header.linears[arm][linear];
+    if (info) M.select({ arm, layer: info[0], projection: info[1] });
+  };
+  // Press a button anew when another arm or linear is selected while its picture is in sight.
+  M.follow = (element, button) => {
+    let last = M.fromPick().join();
+    M.on((what) => {
+      const now = M.fromPick().join(), b = document.querySelector(button);
+      if (what !== "choice" || now === last) return;
+      last = now;
+      if (b && !M.replay && element.checkVisibility()) b.click();
+    });
+  };
+
   M.full = () => {
     const card = document.querySelector("#figure-machine");
     if (document.fullscreenElement) document.exitFullscreen();

@@ -3,7 +3,7 @@
 //   `name` is read aloud, `tip` shown on hover, focus and tap (a text or a function), `act` done on click, Enter and space.
 // - The whole picture is one tab stop; arrow keys go from mark to mark.
 ((M) => {
-  const NS = "http://www.w3.org/2000/svg";
+  const NS = "http://www.w3.org/2000/svg", LEAST = 90; // milliseconds between two drawings while frames stream
   const ruler = document.createElement("canvas").getContext("2d");
   M.measure = (text, size = 12, weight = 400) => { ruler.font = M.font(size, weight); return ruler.measureText(text).width; };
   M.fit = (text, room, size = 12, weight = 400) => {
@@ -92,9 +92,10 @@
     for (const [name, value] of Object.entries({ role: "group", tabindex: "0", width: "100%", class: "lab-svg", "aria-label": label })) svg.setAttribute(name, value);
     place.appendChild(svg);
     const pen = M.pen(svg);
-    let asked = false, visible = true, last = "";
+    let asked = false, visible = true, last = "", painted = 0;
     function paint() {
       asked = false;
+      painted = Date.now();
       const width = place.clientWidth;
       if (!width || !visible) return;
       const now = stamp ? [width, stamp()].join() : "";
@@ -102,7 +103,7 @@
       last = now;
       pen.height = draw(pen, width);
     }
-    const mark = (force) => { if (force) last = ""; if (!asked) { asked = true; requestAnimationFrame(paint); } };
+    const mark = (force) => { if (force) last = ""; if (!asked) { asked = true; const rest = LEAST - (Date.now() - painted); if (rest > 0 && (M.state === "running" || M.playing)) setTimeout(() => requestAnimationFrame(paint), rest); else requestAnimationFrame(paint); } };
     M.on((what) => mark(what === "theme" || what === "choice"));
     new ResizeObserver(() => mark()).observe(place);
     new IntersectionObserver((e) => { visible = e[e.length - 1].isIntersecting; if (visible) mark(); }, { rootMargin: "200px" }).observe(place);

@@ -25,8 +25,9 @@
   // An A that begins a sentence may be the article.
   const words = [...Object.keys(M.terms), ...Object.keys(forms)].map((w) => (w === "A" ? "(?<!^|[.:?!] )A" : w));
   M.termsPattern = new RegExp(`\\b(${words.join("|")})\\b`);
-  const find = (e) => e.target.closest && e.target.closest("[data-term], [data-help]");
-  const told = (el) => (el.dataset.term ? M.terms[el.dataset.term] : el.dataset.help);
+  // Every control has its help from the schema: `M.help` by the knob's name, shown on its label and its field.
+  const find = (e) => e.target.closest && e.target.closest("[data-term], [data-help], [id^=knob-]");
+  const told = (el) => (el.dataset.term ? M.terms[el.dataset.term] : el.dataset.help || (M.help || {})[el.id.replace("knob-", "")]);
   const near = (el) => { const b = el.getBoundingClientRect(); M.tip.show(told(el), b.x, b.bottom - 12, true); };
   document.addEventListener("pointerover", (e) => { const el = find(e); if (el && told(el)) near(el); });
   document.addEventListener("pointerout", (e) => { if (find(e) && e.pointerType !== "touch") M.tip.hide(); });

@@ -27,7 +27,7 @@
   const numbers = (n) => Array.from({ length: n }, (_, i) => String(i + 1));
 
   M.view("updates", {
-    empty: "Press Run, then open this tab again or press Look.",
+    empty: "This looks into a run of your own: press Run mine, then Look.",
     height: (d, width) => { const p = plan(d, width); return p.tops[p.bars.rows]; },
     draw(g, d) {
       const p = plan(d, g.w), x = shown(d);

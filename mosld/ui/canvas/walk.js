@@ -155,7 +155,7 @@
   }
 
   M.view("walk", {
-    empty: "Press Run, then Take a batch.",
+    empty: "A batch walks through a run of your own: press Run mine, then Take a batch.",
     height,
     draw(g, d) {
       const at = stage(d);
@@ -170,12 +170,16 @@
       return `${d.hints[at]} ${list.join("; ")}.`;
     },
     tell(element, d) {
+      if (d && d.told !== true) { d.told = true; if (d.arm !== M.pick.arm) M.toPick(d.arm, d.of); }
       const hint = element.querySelector(".walk-hint"), text = d ? `${stage(d) + 1}. ${d.hints[stage(d)]}` : "";
       element.querySelector(".walk-bar").hidden = !d;
       if (hint.textContent !== text) hint.textContent = text;
     },
-    // Back, Next, Play and the numbers choose the stage.
+    // Back, Next, Play and the numbers choose the stage, which lights up on the machine itself.
     wire(element, chosen, again) {
+      const LIT = ["x", "gate", "A", "A", "B", "sum"], machine = element.querySelector(".walk-machine");
+      const picture = M.picture(machine, "The machine, with the stage shown lit up", (pen, W) => M.drawMachine(pen, W, LIT[chosen.stage || 0]), () => { const f = M.shown() || {}; return [chosen.stage, M.run, M.name, f.probed, M.pick.arm, M.layer, M.projection, M.pick.word].join(); });
+      M.follow(element, "#slow-take");
       const numbers = [...element.querySelectorAll("[data-stage]")], last = numbers.length - 1, play = element.querySelector(".walk-play");
       let timer = 0;
       const to = (at) => {
@@ -184,6 +188,7 @@
         element.querySelector(".walk-back").disabled = chosen.stage === 0;
         element.querySelector(".walk-next").disabled = chosen.stage === last;
         again();
+        picture.mark(true);
       };
       const stop = () => { clearInterval(timer); timer = 0; play.textContent = "Play"; };
       numbers.forEach((b, i) => b.addEventListener("click", () => { stop(); to(i); }));

@@ -18,7 +18,7 @@ from mosld.studies.shelf import BY, Kept, alone, read
 from mosld.ui.canvas import alone as alone_view
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.limits import Limits
-from mosld.ui.session import Session, say
+from mosld.ui.session import Session, renamed, say
 from mosld.ui.shown import shown
 from mosld.ui.wire import short, to_json
 from mosld.ui.work import Say, Stopped, Work
@@ -115,7 +115,7 @@ def plan(session: Session, shelf: dict[str, Kept], run, by) -> _Tasks:
     kept = shelf[run]
     if kept.event != "end":
         raise ConfigError("run: it has not come to its end, so its accuracies are not on test rows yet; let it end first.")
-    configs = alone(kept.config, str(by))
+    configs = alone(renamed(kept.config, {n: str(p) for n, p in session.own.items()}), str(by))
     check(session.limits, configs)
     place = session.folder / "alone"
     for old in place.glob("run-*"):

@@ -245,9 +245,18 @@ def place(lab: Lab) -> None:
         picture = lab.picture(VIEW)
     inputs = [text, options, task, arm, linear, steer, here]
     outputs = [lab.feed, picture, text, options, task, arm, linear, steer]
-    asked = [ask.click, text.submit, arm.input, linear.input, steer.input, here.input]
-    events = [(asked, h.ask), ([task.input], h.task), ([another.click], h.another), ([tab.select], h.opened)]
-    for triggers, handler in events:
-        gr.on(triggers, handler, inputs, outputs, trigger_mode="always_last", **AT_ONCE).then(
+    given = {"trigger_mode": "always_last", **AT_ONCE}
+    first = "(text, options, task, arm, linear, ...rest) => [text, options, "
+    picked, picks = first + "task, ...MoSLD.fromPick(), ...rest]", first + "task, arm, linear, ...rest]"
+    picks = picks.replace("=> [", "=> (MoSLD.toPick(arm, linear), [") + ")"
+    events = (
+        ([ask.click, text.submit, steer.input, here.input], h.ask, picked),
+        ([arm.input, linear.input], h.ask, picks),
+        ([task.input], h.task, picked),
+        ([another.click], h.another, picked),
+        ([tab.select], h.opened, picked),
+    )
+    for triggers, handler, script in events:
+        gr.on(triggers, handler, inputs, outputs, js=script, **given).then(
             h.count, None, picture, concurrency_id="inspect", concurrency_limit=2, **QUIET
         )

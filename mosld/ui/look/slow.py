@@ -19,6 +19,9 @@ from mosld.ui.wire import short, to_json
 
 TITLE = "Slow motion"
 MODES = (("training", True), ("evaluation", False))
+# Arm and linear are those selected on the page; what is chosen here is selected there.
+PICKED = "(arm, linear, ...rest) => [...MoSLD.fromPick(), ...rest]"
+PICKS = "(arm, linear, ...rest) => { MoSLD.toPick(arm, linear); return [arm, linear, ...rest]; }"
 
 
 def look(trainer, arm: int | None, linear: int, row: int, training: bool) -> dict:
@@ -35,6 +38,7 @@ def look(trainer, arm: int | None, linear: int, row: int, training: bool) -> dic
     row = min(row, len(seen.texts) - 1)
     data = seen.shown(row)
     data["hints"] = hints(data, arms[arm].config, arms[arm].handle.dropout)
+    data |= {"arm": arm, "of": linear}  # the page selects what is shown
     data["sentence"] = [clean(t) for t in data["sentence"]]
     for token in data["tokens"]:
         token["text"] = clean(token["text"])
@@ -93,5 +97,9 @@ def place(lab: Lab) -> None:
             take = gr.Button("Take a batch", size="md", elem_id="slow-take", scale=0, min_width=120)
         picture = lab.picture(VIEW)
     choices = [arm, linear, row, mode]
-    for triggers, handler in (([take.click, *(c.input for c in choices)], h.take), ([tab.select], h.opened)):
-        gr.on(triggers, handler, choices, [lab.feed, picture, arm, linear, row], trigger_mode="always_last", **AT_ONCE)
+    outputs = [lab.feed, picture, arm, linear, row]
+    given = {"trigger_mode": "always_last", **AT_ONCE}
+    take.click(h.take, choices, outputs, js=PICKED, **given)
+    tab.select(h.opened, choices, outputs, js=PICKED, **given)
+    gr.on([arm.input, linear.input], h.take, choices, outputs, js=PICKS, **given)
+    gr.on([row.input, mode.input], h.take, choices, outputs, **given)

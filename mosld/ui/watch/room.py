@@ -16,8 +16,9 @@ from mosld.ui.shown import shown
 from mosld.ui.watch.questions import QUESTIONS
 
 FACTS = (
-    '<div class="lab-facts"><span data-if="problem" data-text="problem"></span><span class="lab-formula" data-text="formula"></span>'
-    '<span data-text="count"></span> <span data-text="note"></span></div>'
+    '<div class="lab-facts"><p data-if="problem" data-text="problem"></p><p data-if="note" data-text="note"></p>'
+    "<details><summary>Formula, parameters</summary>"
+    '<span class="lab-formula" data-text="formula"></span><span data-text="count"></span></details></div>'
 )
 READ = '<div class="lab-facts"><p data-each="." data-text="."></p></div>'
 OWN = "A file of questions: .jsonl, .json, .csv, .tsv or .parquet, with a question, its options and the answer in columns of usual names."
