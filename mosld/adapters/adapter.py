@@ -594,6 +594,7 @@ class Adapter(nn.Module):
             flat = call.x.detach().reshape(-1)
             sample = flat[:: max(1, len(flat) // SAMPLED)]
             fits = [m for m in fits if torch.equal(m.sample, sample)] or fits
+            fits = [m for m in fits if not m.used] or fits  # of like inputs under other masks the last is gone back through first
         if not fits:
             return self.context.texts
         fits[-1].used, call.mask = True, fits[-1].mask

@@ -332,12 +332,17 @@ class Handle:
         """Write adapter.safetensors (the trainable tensors, and centroids where there are any) and adapter.json (configuration and base)."""
         files.save(self, folder)
 
-    def load(self, folder: str | Path) -> None:
-        """Fill the adapters from a folder that `save` wrote. Raises ConfigError where it is damaged or does not fit."""
-        files.load(self, folder)
+    def load(self, folder: str | Path, check_base: bool = True) -> None:
+        """Fill the active adapters from a folder that `save` wrote. Raises ConfigError where it is damaged, does not fit, or (`check_base`) was
+        trained on a base with other weights."""
+        files.load(self, folder, check_base)
+
+    def frozen(self) -> dict[str, nn.Module]:
+        """The frozen linears under the active adapters, by name."""
+        return {place.name: self._layers[place.name].linear for place in self._sets[self.active].places}
 
     def push_to_hub(self, repo: str, **options) -> str:
-        """`files.push`: save to a repository of the hub, with a model card."""
+        """Save to a repository of the hub, with a model card: `mosld.adapters.files.push`. Returns its address. Raises ConfigError."""
         return files.push(self, repo, **options)
 
     # the way back
