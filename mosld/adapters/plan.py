@@ -46,7 +46,7 @@ def _thirds(owner: nn.Module, d_in: int, d_out: int) -> Split:
 
 def _heads(owner: nn.Module, d_in: int, d_out: int) -> Split:
     """q, k and v of each head side by side."""
-    of = next(o for o in (owner, owner.config) if hasattr(o, "num_heads") or hasattr(o, "num_attention_heads"))
+    of = owner if hasattr(owner, "num_heads") or hasattr(owner, "num_attention_heads") else owner.config
     heads = getattr(of, "num_heads", None) or of.num_attention_heads
     return heads, tuple((t, d_out // heads // 3) for t in "qkv")
 
