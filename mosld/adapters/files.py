@@ -31,7 +31,17 @@ FORMAT = 1
 LONGEST = 1 << 20  # bytes of adapter.json
 LINEARS, ENTRIES = 8, 32  # of the sample of the base
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-SHAPING = ("method", "rank", "alpha", "top_k", "share", "side", "options")  # what must be alike for the same tensors to mean the same
+SHAPING = (
+    "method",
+    "rank",
+    "alpha",
+    "top_k",
+    "share",
+    "side",
+    "router",
+    "renormalise",
+    "options",
+)  # what must be alike for the same tensors to mean the same
 
 
 def save(handle: Handle, folder: str | Path) -> None:

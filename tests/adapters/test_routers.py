@@ -250,7 +250,7 @@ def test_counts_and_files(method, router, tmp_path):
     handle.save(tmp_path)
     other = attach(bert(2).double(), handle.config, seed=5, tasks=3)
     assert other.config == handle.config
-    other.load(tmp_path)
+    other.load(tmp_path, check_base=False)
     for name, t in handle.kept().items():
         assert torch.equal(t, other.kept()[name])
     assert any(n.endswith(".router") for n in handle.kept()) == (router not in ("hash", "uniform"))
