@@ -12,7 +12,12 @@
       if (!quiet) M.address({ lesson: at, room: "learn" });
       show();
       const done = () => M.changed("choice");
-      if (document.body.dataset.room === "learn" || quiet) M.recorded(`lesson-${at}`, false, M.replay || M.name !== "").then(() => { if (mine() && !guesses.has(at)) M.seek(0); done(); });
+      if (document.body.dataset.room === "learn" || quiet) M.recorded(`lesson-${at}`, false, M.replay || M.name !== "").then(() => {
+        if (mine() && !found.has(at)) M.seek(0); // the end would tell the answer
+        const task = M.header && mine() ? M.header.tasks.indexOf(lesson().beside) : -1;
+        if (mine()) M.select({ task: task < 0 ? null : task });
+        done();
+      });
     };
     const guess = (i) => { guesses.set(at, i); show(); mark(); };
     const play = async () => {
@@ -62,9 +67,9 @@
       if (drawn !== l.seen + at) {
         drawn = l.seen + at;
         const head = M.make("p", { class: "lab-which" }), place = M.make("div", { class: "lab-place" });
-        side.replaceChildren(M.make("section", { class: "lab-card", id: "figure-lesson" }, head, M.make("h3", {}, l.seen === "scale" ? "Who is updated more?" : M.smallViews[l.seen].title), place, M.under()), ...(l.seen === "answers" ? [] : [M.smallCard("answers")]));
+        side.replaceChildren(M.make("section", { class: "lab-card", id: "figure-lesson" }, head, ...(l.seen === "scale" ? [] : [M.make("h3", {}, M.smallViews[l.seen].title)]), place, M.under()), ...(l.seen === "answers" ? [] : [M.smallCard("answers")]));
         const draw = l.seen === "scale" ? drawScale : (pen, W) => M.smallViews[l.seen].draw(pen, W, 250);
-        M.picture(place, l.question, draw, () => { const f = M.shown() || {}; return [M.run, M.name, M.frames.length, f.step, f.probed, M.pick.arm, M.layer, M.projection, M.each, JSON.stringify(M.guessMark), JSON.stringify(M.beside)].join(); });
+        M.picture(place, l.question, draw, () => { const f = M.shown() || {}; return [M.run, M.name, M.at === null, M.frames.length, f.step, f.probed, M.pick.arm, M.layer, M.projection, M.each, JSON.stringify(M.guessMark), JSON.stringify(M.beside)].join(); });
         side.of = head;
       }
       which();

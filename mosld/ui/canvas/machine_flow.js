@@ -80,7 +80,7 @@
       arms.forEach((a) => { const v = a.p && a.p.imbalance[k]; if (v !== null && v !== undefined) M.armDot(pen, `sd${k} ${a.arm}`, X(v), y, a.arm); });
       pen.text(`st${k}`, box.x, y + 19, name, { class: "ink", "font-size": 11.5, "pointer-events": "none" });
     });
-    const lines = M.wrap(M.shown().says[1], box.w, 11.5, 600).slice(0, 4);
+    const lines = M.wrap(M.open() ? "" : M.shown().says[1], box.w, 11.5, 600).slice(0, 4);
     for (let i = 0; i < 4; i++) pen.text(`sw${i}`, box.x, box.y + 46 + 4 * pitch + 2 + i * 15, lines[i] || "", { class: "ink", "font-size": 11.5, "font-weight": 600 });
   };
   // The dot of an arm in its mark.

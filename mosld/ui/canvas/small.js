@@ -1,5 +1,7 @@
 // The three small pictures under the machine: right answers, what the router reads, every router at once. All share the selection.
 ((M) => {
+  // Whether a question waits for the reader's guess: what would tell its answer is not drawn till then.
+  M.open = () => !!(M.asking && M.asking.answer === null && M.replay);
   const quiet = { "pointer-events": "none" };
   const average = (list, tasks) => M.mean(list.slice(0, tasks));
   // Mean accuracy, or that of one task, of an arm: validation points of the curve, and the test value apart (other questions).
@@ -12,12 +14,13 @@
   M.markedLine = (pen, key, d, arm) => pen.path(key, d, { class: "ink", stroke: "currentColor", "stroke-width": arm % 6 > 3 ? 3 : 2, "stroke-dasharray": ["", "6 3", "2 3", "8 3 2 3", "", "6 3"][arm % 6] });
 
   function chart(pen, key, box, task, small) {
-    const right = box.x + box.w - (small ? 14 : 70), X = (s) => box.x + (small ? 2 : 30) + (s / M.header.steps) * (right - box.x - (small ? 2 : 30)), now = M.shown().step;
+    const right = box.x + box.w - (small ? 14 : 70), X = (s) => box.x + (small ? 2 : 38) + (s / M.header.steps) * (right - box.x - (small ? 2 : 38)), now = M.shown().step;
     const chance = task === null ? average(M.header.chance, M.header.tasks.length) : M.header.chance[task];
-    const all = M.header.arms.map((_, arm) => split(curve(arm, task))), values = all.flatMap(([p, t]) => [...p.map((x) => x[1]), ...(t === null ? [] : [t])]);
+    // Nothing that comes after the step shown: the reader may be guessing.
+    const late = M.at === null, all = M.header.arms.map((_, arm) => split(curve(arm, task))).map(([p, t]) => [p.filter(([s]) => s <= now), late ? t : null]), values = all.flatMap(([p, t]) => [...p.map((x) => x[1]), ...(t === null ? [] : [t])]).concat(small || document.body.dataset.room !== "learn" ? [] : (M.beside || []).filter((b) => task === null || names()[task] === b.task).map((b) => b.value));
     const low = Math.max(0, Math.floor(Math.min(chance ?? 1, ...values) * 10 - 0.5) / 10), high = Math.min(1, Math.ceil(Math.max(chance ?? 0, ...values) * 10 + 0.2) / 10), span = Math.max(0.1, high - low);
     const Y = (v) => box.y + box.h - ((v - low) / span) * box.h;
-    if (!small) for (const v of [low, high]) pen.text(`${key} y${v}`, box.x + 26, Y(v) + 4, M.percent(v), { class: "soft num", "font-size": 10.5, "text-anchor": "end", ...quiet });
+    if (!small) for (const v of [low, high]) pen.text(`${key} y${v}`, box.x + 34, Y(v) + 4, M.percent(v), { class: "soft num", "font-size": 10.5, "text-anchor": "end", ...quiet });
     if (chance !== null && chance !== undefined) {
       pen.line(`${key} c`, X(0), Y(chance), right, Y(chance), { class: "faint", stroke: "currentColor", "stroke-dasharray": "1 3", "stroke-width": 1.5 });
       if (!small) pen.text(`${key} ct`, right - 2, Y(chance) - 4, "guessing", { class: "soft", "font-size": 10.5, "text-anchor": "end", ...quiet });
@@ -26,7 +29,7 @@
     const labels = [];
     all.forEach(([points, test], arm) => {
       M.markedLine(pen, `${key} l${arm}`, points.length ? "M" + points.map(([s, v]) => `${X(s).toFixed(1)} ${Y(v).toFixed(1)}`).join("L") : "M0 0", arm);
-      const past = points.filter(([s]) => s <= now), end = past[past.length - 1];
+      const end = points[points.length - 1];
       if (end) M.armDot(pen, `${key} d${arm}`, X(end[0]), Y(end[1]), arm, small ? 2.5 : 4);
       if (test !== null) pen.put(`${key} t${arm}`, "path", { d: diamond(right + 10 + (small ? 0 : arm * 3), Y(test), small ? 3.5 : 5), fill: "none", stroke: "currentColor", "stroke-width": 1.6, class: "ink" });
       if (!small) labels.push([Y(test ?? (end ? end[1] : low)), test ?? (end && end[1]), arm]);
@@ -42,7 +45,7 @@
     const inside = (v) => Math.max(low, Math.min(high, v)), words = { class: "accent", fill: "currentColor", "font-size": 12, "font-weight": 600 };
     (M.beside || []).filter((b) => task === null || names()[task] === b.task).forEach((b, i) => {
       pen.line(`${key} b${i}`, X(0), Y(inside(b.value)), right, Y(inside(b.value)), { class: "ink", stroke: "currentColor", "stroke-dasharray": "1 4", "stroke-width": 2 });
-      pen.text(`${key} bt${i}`, X(0) + 6, Y(inside(b.value)) - 5 + i * 18, `${b.task} alone: ${M.percent(b.value)} (test)`, { class: "ink", "font-size": 12 });
+      pen.text(`${key} bt${i}`, X(0) + 6, Y(inside(b.value)) + 14 + i * 16, `${b.task} alone: ${M.percent(b.value)} (test)`, { class: "ink", "font-size": 12 });
     });
     const g = M.guessMark;
     if (!g) return;
@@ -58,7 +61,7 @@
   const diamond = (x, y, s) => `M${x} ${y - s}L${x + s} ${y}L${x} ${y + s}L${x - s} ${y}Z`;
   const told = (task) => () => {
     const name = task === null ? "mean over the tasks of the mixture" : names()[task];
-    return [name, ...M.header.arms.map((arm, i) => { const s = M.scores(i), [, test] = split(curve(i, task)); const v = s && (task === null ? average(s, M.header.tasks.length) : s[task]); return `${arm}: ${M.percent(v)} at step ${M.shown().step}${test === null ? "" : `; ${M.percent(test)} on the test questions`}`; }),
+    return [name, ...M.header.arms.map((arm, i) => { const s = M.scores(i), [, test] = split(curve(i, task)); const v = s && (task === null ? average(s, M.header.tasks.length) : s[task]); return `${arm}: ${M.percent(v)} at step ${M.shown().step}${test === null || M.at !== null ? "" : `; ${M.percent(test)} on the test questions`}`; }),
       "Line: validation questions. Hollow diamond: test questions, other ones, at the end."].join("\n");
   };
 
@@ -68,7 +71,8 @@
       draw(pen, W, H = 116) {
         const each = M.each, tasks = M.header ? names() : [];
         pen.begin(W, H);
-        if (M.header && M.frames.length) {
+        if (M.open()) pen.text("wait", 4, 40, "After your guess.", { class: "soft", "font-size": 12.5 });
+        else if (M.header && M.frames.length) {
           if (each) {
             const columns = Math.min(tasks.length, Math.max(2, Math.floor(W / 96))), rows = Math.ceil(tasks.length / columns), w = W / columns, h = H / rows;
             tasks.forEach((name, t) => {
@@ -83,7 +87,7 @@
             const task = M.pick.task !== null && M.pick.task < M.header.tasks.length ? M.pick.task : null;
             pen.rect("hit", 0, 0, W, H, { class: "hit" }, { name: "right answers; press for each task", tip: told(task), act: () => { if (task !== null) return M.select({ task: null }); M.each = true; M.changed("choice"); } });
             chart(pen, "m", { x: 2, y: 12, w: W - 4, h: H - 34 }, task, false);
-            pen.text("foot", 32, H - 5, M.fit(task === null ? M.shown().says[2] : `${names()[task]}; press for the mean`, W - 34, 11), { class: "soft", "font-size": 11, ...quiet });
+            pen.text("foot", 40, H - 5, M.fit(task === null ? M.shown().says[2] : `${names()[task]}; press for the mean`, W - 34, 11), { class: "soft", "font-size": 11, ...quiet });
           }
         }
         pen.end();
@@ -95,10 +99,10 @@
       say: () => rows().map((r) => `${r.name}: ${r.arms.map((a) => `${M.header.arms[a.arm]} ${M.number(a.v)}${a.none === null ? "" : `, untrained ${M.number(a.none)}`}`).join("; ")}`).join(". ") || "No router has been read yet.",
       draw(pen, W, H = 116) {
         pen.begin(W, H);
-        const list = M.header && M.frames.length ? rows() : [], left = 78, arms = list.length ? list[0].arms : [], most = Math.max(0, ...arms.map((a) => a.most || 0));
+        const list = M.header && M.frames.length && !M.open() ? rows() : [], left = 78, arms = list.length ? list[0].arms : [], most = Math.max(0, ...arms.map((a) => a.most || 0));
         if (!arms.length) {
           const routed = M.header && M.header.drawn.some((d) => d.router);
-          pen.text("none", 4, 40, !M.header ? "" : routed ? "Measured at the next scoring." : `${M.header.methods[0]} has no router.`, { class: "soft", "font-size": 12.5 });
+          pen.text("none", 4, 40, !M.header ? "" : M.open() ? "After your guess." : routed ? "Measured at the next scoring." : `${M.header.methods[0]} has no router.`, { class: "soft", "font-size": 12.5 });
         } else {
           const pitch = (H - 35) / 3, X = (v) => left + Math.max(0, Math.min(1, v / most)) * (W - left - 46), h = Math.min(18, ((arms.length > 2 ? 4 : arms.length > 1 ? 7 : 13) * (H - 35)) / 81);
           pen.line("most", X(most), 4, X(most), 3 * pitch + 8, { class: "faint", stroke: "currentColor", "stroke-dasharray": "2 3" });

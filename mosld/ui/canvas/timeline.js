@@ -69,17 +69,18 @@
       return "";
     }
     // Ticks of changes on the track; moments as chips under it. A click goes there and rings the boxes.
-    const stamp = () => JSON.stringify([M.moments, M.run, M.name, M.frames.filter((f) => f.event === "change").length]);
+    const stamp = () => JSON.stringify([M.open(), M.moments, M.run, M.name, M.frames.filter((f) => f.event === "change").length]);
     let drawn = "";
     function events() {
       if (!M.header || drawn === stamp()) return;
       drawn = stamp();
       const steps = M.header.steps, changes = M.frames.filter((f) => ["change", "stopped", "diverged"].includes(f.event));
-      marks.replaceChildren(...[...changes.map((f) => [f.step, "change", `Step ${f.step}: ${f.note || f.event}`]), ...M.moments.map((m) => [m.step, "moment", `Step ${m.step}: ${m.text}`])].map(([at, kind, title]) => {
+      marks.replaceChildren(...[...changes.map((f) => [f.step, "change", `Step ${f.step}: ${f.note || f.event}`]), ...(M.open() ? [] : M.moments).map((m) => [m.step, "moment", `Step ${m.step}: ${m.text}`])].map(([at, kind, title]) => {
         const mark = M.make("span", { class: kind, title });
         mark.style.left = (100 * at) / Math.max(1, steps) + "%";
         return mark;
       }));
+      chips.hidden = M.open();
       chips.replaceChildren(...M.moments.map((m) => M.make("button", { type: "button", class: "lab-chip", "aria-label": `Moment at step ${m.step}: ${m.text}`, on: { click: () => M.moment(m) } }, M.make("b", {}, String(m.step)), ` ${m.text}`)));
     }
     M.moment = (m) => {

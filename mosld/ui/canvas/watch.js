@@ -54,7 +54,7 @@
     const says = M.make("h2", { class: "lab-says" }), ask = M.make("div", { class: "lab-ask", hidden: true }), outcome = M.make("p", { class: "lab-outcome", role: "status", hidden: true }), differs = M.make("p", { class: "lab-differs", hidden: true });
     const place = M.make("div", { class: "lab-place" }), card = M.make("section", { class: "lab-card lab-machine", id: "figure-machine", "aria-label": "The machine" }, says, ask, outcome, differs, M.under(), place);
     element.replaceChildren(card, M.small());
-    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, f.probed, f.step, M.state, M.note, M.pick.arm, M.layer, M.projection, M.size, M.playing, M.ring && M.ring.until > Date.now()].join(); };
+    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.open(), f.probed, f.step, M.state, M.note, M.pick.arm, M.layer, M.projection, M.size, M.playing, M.ring && M.ring.until > Date.now()].join(); };
     const picture = M.picture(place, "The machine", M.drawMachine, stamp);
     let spoken = 0;
     const paint = () => {
@@ -92,7 +92,7 @@
   };
   M.smallCard = (name, view = M.smallViews[name]) => {
     const place = M.make("div", { class: "lab-place" }), card = M.make("section", { class: "lab-card lab-small", id: `figure-${name}` }, M.make("h3", {}, view.title), place);
-    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.frames.length, f.probed, f.step, M.pick.arm, M.layer, M.projection, M.each, M.ring && M.ring.until > Date.now(), JSON.stringify(M.guessMark)].join(); };
+    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.open(), M.at === null, M.frames.length, f.probed, f.step, M.pick.arm, M.layer, M.projection, M.each, M.ring && M.ring.until > Date.now(), JSON.stringify(M.guessMark)].join(); };
     const picture = M.picture(place, view.title, (pen, W) => view.draw(pen, W, W > 300 && window.innerHeight > 860 ? Math.min(230, window.innerHeight - 740) : 116), stamp);
     let spoken = 0;
     M.on(() => { const now = Date.now(); if (now - spoken > 1500) { spoken = now; if (M.header && M.frames.length) picture.say(`${view.title}. ${view.say()}`); } });

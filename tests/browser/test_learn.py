@@ -1,0 +1,66 @@
+"""Lessons on the real page: the picture beside the text, nothing told before the guess, recorded runs without a place, one thing to try."""
+
+import pytest
+from browser_helpers import LONG, faults, wait
+
+from mosld.ui.learn.lessons import LESSONS
+
+
+def opened(visit, number: int, **how):
+    page = visit(f"?lesson={number}", **how)
+    wait(page, f"MoSLD.name === 'lesson-{number}'")
+    page.wait_for_timeout(400)
+    return page
+
+
+@pytest.mark.parametrize("zoom", [1, 1.5])
+def test_text_and_picture_stand_in_one_viewport(visit, zoom):
+    page = opened(visit, 1, width=round(1366 / zoom), height=round(768 / zoom))
+    ask, picture = page.locator("#lesson-ask").bounding_box(), page.locator("#figure-lesson").bounding_box()
+    if zoom == 1:
+        assert picture["x"] > ask["x"] + ask["width"] * 0.8 and ask["y"] + ask["height"] < 768 and picture["y"] + picture["height"] < 768
+    assert page.locator("#lesson-title").inner_text() == f"1. {LESSONS[0].title}"
+    assert page.evaluate("document.documentElement.scrollWidth") <= round(1366 / zoom)
+
+
+def test_the_answer_comes_after_the_guess_and_the_guess_is_in_the_picture(visit):
+    page = opened(visit, 1)
+    assert page.evaluate("MoSLD.index()") == 0 and "right before training" in page.inner_text("#figure-lesson")
+    assert "test" not in page.locator("#figure-lesson svg[role=group]").inner_text()
+    page.click("#lesson-play")
+    page.wait_for_function("document.querySelector('.lab-told').innerText.includes('Choose an answer first')")
+    page.locator(".lab-guesses button").nth(1).click()
+    page.wait_for_function("document.querySelector('#figure-lesson').innerText.includes('your guess')")
+    page.click("#lesson-play")
+    page.wait_for_selector("#lesson-answer", timeout=LONG)
+    told = page.evaluate("MoSLD.told")
+    assert told["sentence"] in page.inner_text("#lesson-answer").replace("\n", " ") and LESSONS[0].answers[told["answer"]] in page.inner_text(
+        "#lesson-answer"
+    )
+    assert "Now try" in page.inner_text(".lab-try") and page.locator(".lab-try select").count() == 1
+    assert faults(page) == []
+
+
+def test_what_was_trained_alone_stands_beside(visit):
+    page = opened(visit, 2)
+    page.locator(".lab-guesses button").first.click()
+    page.click("#lesson-play")
+    page.wait_for_selector("#lesson-answer", timeout=LONG)
+    page.wait_for_function("document.querySelector('#figure-lesson').innerText.includes('mood alone')")
+    assert page.evaluate("MoSLD.header.tasks[MoSLD.pick.task]") == "mood"
+
+
+def test_a_lesson_is_run_and_its_answer_read_from_that_run(visit):
+    page = opened(visit, 1)
+    page.locator(".lab-guesses button").first.click()
+    page.click("#lesson-run")
+    wait(page, "!MoSLD.replay && MoSLD.frames.length > 1")
+    page.wait_for_function("document.querySelector('#lesson-answer')?.innerText.includes('Your run shows')", timeout=3 * LONG)
+    assert page.inner_text("#lesson-run") == "Run it again, another seed" and LESSONS[0].runs[0].to_url() in page.url
+    page.go_back()
+    assert page.evaluate("document.querySelector('.lab-head') !== null")  # Back stays in the lab
+
+
+def test_a_wrong_number_says_so(visit):
+    page = visit("?lesson=9")
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('give a number from 1 to 8')", timeout=LONG)
