@@ -1,6 +1,6 @@
 """The lab by API: named endpoints over the same sessions, limits and schema as the page.
 
-- With a session (gradio_client keeps one): `start_run`, `read_frames`, `route_text`.
+- With a session (gradio_client keeps one): `start_run`, `read_frames`, `route_text`, `exchange_gates`.
 - Pure: `count_parameters`, `list_methods`, `list_tasks`, `list_knobs`. With MOSLD_MCP=1 these four are MCP tools too.
 
 The docstrings of the endpoints are what Gradio shows of them. Each refuses in one sentence. Annotations are evaluated here (no import of
@@ -196,6 +196,27 @@ class WithSession:
             arm, layer, expert = _whole("arm", arm, 0, 5), _whole("layer", layer, -1, 999), _whole("expert", expert, -1, 63)
             return self.lab.look(request).ask(lambda trainer: _routed(trainer, text, options, arm, layer, projection, str(task), expert, force))
 
+    def exchange_gates(self, request: gr.Request, arm: int = 0, rows: int = 64) -> dict:
+        """What routing contributes in this session's run: accuracy with the gates dealt out anew over tokens, over texts, and replaced by
+        their mean, without training again.
+
+        Args:
+            arm: which arm of the run, from 0.
+            rows: validation questions of each task, from 10 to 300.
+
+        Returns:
+            arm, method, step, rows; accuracy by way and task; mean over tasks by way; says, each way in words.
+        """
+        with _told():
+            arm, rows = _whole("arm", arm, 0, 5), _whole("rows", rows, 10, 300)
+            return self.lab.look(request).ask(lambda trainer: _contribution(trainer, arm, rows))
+
+
+def _contribution(trainer, arm, rows) -> dict:
+    from mosld.training.inspector import contribution  # imports torch, as the run did
+
+    return contribution(trainer, arm, rows)
+
 
 def _routed(trainer, text, options, arm, layer, projection, task, expert, force) -> dict:
     """`route_text` on a trainer, with the linears of the wanted layer and projection alone."""
@@ -242,6 +263,7 @@ def list_methods() -> list[dict]:
             "label": entry.label,
             "formula": formula(name),
             "fixes": entry.fixes,
+            "routes_by": entry.routes_by or "any router",
             "balance": entry.balance,
             "options": {n: dataclasses.asdict(o) for n, o in entry.options.items()},
         }
@@ -266,5 +288,6 @@ def place(lab: Lab) -> None:
     gr.api(own.start_run, api_name="start_run", api_visibility=listed, concurrency_limit=None)
     gr.api(own.read_frames, api_name="read_frames", api_visibility=listed, concurrency_limit=4)
     gr.api(own.route_text, api_name="route_text", api_visibility=listed, concurrency_limit=2)
+    gr.api(own.exchange_gates, api_name="exchange_gates", api_visibility=listed, concurrency_limit=1)
     for pure in (count_parameters, list_methods, list_tasks, list_knobs):
         gr.api(pure, api_name=pure.__name__, queue=False)

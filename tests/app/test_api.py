@@ -16,7 +16,10 @@ from mosld.ui.page import build
 from mosld.ui.serve import launch
 
 SETTINGS = {"tasks": "world/mood,world/place", "steps": 12, "batch": 4, "eval_rows": 10, "eval_every": 6, "rank": 2}
-WITH_SESSION, PURE = {"/start_run", "/read_frames", "/route_text"}, {"/count_parameters", "/list_methods", "/list_tasks", "/list_knobs"}
+WITH_SESSION, PURE = (
+    {"/start_run", "/read_frames", "/route_text", "/exchange_gates"},
+    {"/count_parameters", "/list_methods", "/list_tasks", "/list_knobs"},
+)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,8 @@ def test_a_text_is_routed(client, ended):
         ("/route_text", {"text": "a text", "options": "abc"}, "options: give a list of 1 to 26 texts"),
         ("/route_text", {"text": "a text", "options": ["a"], "layer": 9}, "there is no '9 '"),
         ("/route_text", {"text": "a text", "options": ["a"], "arm": 2}, "arm: 2 is not allowed"),
+        ("/exchange_gates", {"arm": 2}, "arm: 2 is not allowed"),
+        ("/exchange_gates", {"rows": 5}, "rows: 5 is not allowed; give a whole number from 10 to 300"),
         ("/count_parameters", {"config": "", "shape": "gpt-5"}, "choose one of llama2-7b"),
         ("/count_parameters", {"config": '{"backbone": "owner/name"}'}, "not known before loading"),
         ("/count_parameters", {"config": "{" * 30_000}, "at most 20,000 characters"),
