@@ -19,14 +19,15 @@ PARTS = {
     "gpu": ("on a CUDA device: LLaMA-7B-shaped layers in bfloat16, one linear, 20 small runs at once, peak memory", 120),
 }
 USUAL = [name for name in PARTS if name != "gpu"]
-FURTHER = {"backbones": "accuracy and pace of nano beside its teacher (python -m benchmarks backbones --help)"}
+FURTHER = {
+    "backbones": "accuracy and pace of nano beside its teacher (python -m benchmarks backbones --help)",
+    "load": "a class opens the lab at once: seconds, refusals, memory (python -m benchmarks load --help)",
+}
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["backbones"]:
-        from benchmarks import backbones
-
-        return backbones.main(sys.argv[2:])
+    if sys.argv[1:2] and sys.argv[1] in FURTHER:
+        return importlib.import_module(f"benchmarks.{sys.argv[1]}").main(sys.argv[2:])
     listed = [f"  {name:9s} {what}; about {seconds} s" for name, (what, seconds) in PARTS.items()] + [f"  {n:9s} {w}" for n, w in FURTHER.items()]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",

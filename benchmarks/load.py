@@ -1,0 +1,181 @@
+"""python -m benchmarks load: a class opens the lab at once, some press Run, some leave without a word. Loopback only, bounded in number and time.
+
+Starts `python app.py` of a checkout (`--root`, so that two states of the code can be compared on one machine), and prints a table in Markdown:
+seconds to the page and its configuration, to a run's first picture, what was refused or timed out, and the server's memory before, after, and
+after waves of visitors who leave at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+ROOT = Path(__file__).parents[1]
+MOST_VISITORS, MOST_RUNS, MOST_SECONDS = 200, 40, 600
+SETTINGS = {"steps": 150}
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks load", description=__doc__.partition(": ")[2], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--visitors", type=int, default=50, help=f"who open the page at once, up to {MOST_VISITORS}; default 50")
+    parser.add_argument("--runs", type=int, default=10, help=f"of them press Run, up to {MOST_RUNS}; default 10")
+    parser.add_argument("--waves", type=int, default=3, help="waves of as many who press Run and leave at once, up to 10; default 3")
+    parser.add_argument("--seconds", type=float, default=240, help=f"at most so long, up to {MOST_SECONDS}; default 240")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout whose app.py is started; default this one")
+    given = parser.parse_args(arguments)
+    for name, most in (("visitors", MOST_VISITORS), ("runs", MOST_RUNS), ("waves", 10), ("seconds", MOST_SECONDS)):
+        if not 0 <= getattr(given, name) <= most:
+            parser.error(f"--{name}: {getattr(given, name)} is not allowed; give a number up to {most}")
+    print(f"{given.visitors} visitors, {given.runs} runs, {given.waves} waves: at most {given.seconds:.0f} s", flush=True)
+    print(table(measure(given.root, given.visitors, given.runs, given.waves, given.seconds)))
+
+
+def measure(root: Path, visitors: int, runs: int, waves: int, seconds: float) -> dict[str, str]:
+    """What the table shows, by row."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    environ = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
+    environ.setdefault("MOSLD_VISITORS", "200")
+    server = subprocess.Popen([sys.executable, "app.py"], cwd=root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        return asyncio.run(_class(f"http://127.0.0.1:{port}", server, visitors, runs, waves, time.monotonic() + seconds))
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+async def _class(url: str, server, visitors: int, runs: int, waves: int, end: float) -> dict[str, str]:
+    found: dict[str, str] = {}
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+        began = time.monotonic()
+        while True:
+            try:
+                config = (await client.get("/config")).json()
+                break
+            except httpx.TransportError:
+                if server.poll() is not None or time.monotonic() - began > 150:
+                    raise SystemExit("load: the server did not start.") from None
+                await asyncio.sleep(0.2)
+        which = next(d["id"] for d in config["dependencies"] if d.get("api_name") == "start_run")
+        await _first(client, which, end)  # imports and the default backbone: once a server
+        found["memory with one run behind it, MB"] = str(_memory(server.pid))
+        for path in ("/", "/config"):
+            times = await asyncio.gather(*(_get(url, path) for _ in range(visitors)))
+            found[f"GET {path}, s (median, 95 %, longest; failed)"] = _spread(times)
+            found[f"GET {path}, kB as sent"] = f"{await _size(client, path) / 1000:.0f}"
+        firsts = await asyncio.gather(*(_first(client, which, end, i * 1.0) for i in range(runs)))
+        found["Run to first picture, s (median, 95 %, longest; failed)"] = _spread(firsts)
+        found["memory after, MB"] = str(_memory(server.pid))
+        for _ in range(waves):
+            await asyncio.gather(*(_vanish(url, which) for _ in range(visitors)))
+            await asyncio.sleep(2)
+        await asyncio.sleep(60 if waves else 0)
+        found["memory a minute after the waves, MB"] = str(_memory(server.pid))
+        found["GET / after all that, s"] = f"{(await _get(url, '/')) or float('nan'):.2f}"
+    return found
+
+
+async def _get(url: str, path: str) -> float | None:
+    """Seconds until all of it is here, on a connection of its own; None where it failed."""
+    began = time.monotonic()
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            answer = await client.get(path, headers={"accept-encoding": "br, gzip"})
+            return time.monotonic() - began if answer.status_code == 200 else None
+    except httpx.TransportError:
+        return None
+
+
+async def _size(client: httpx.AsyncClient, path: str) -> int:
+    async with client.stream("GET", path, headers={"accept-encoding": "br, gzip"}) as answer:
+        return sum([len(part) async for part in answer.aiter_raw()])
+
+
+async def _join(client: httpx.AsyncClient, which: int, steps: int, visitor: str) -> httpx.Response:
+    body = {"data": [json.dumps({**SETTINGS, "steps": steps})], "fn_index": which, "session_hash": visitor}
+    return await client.post("/gradio_api/queue/join", json=body)
+
+
+async def _first(client: httpx.AsyncClient, which: int, end: float, wait: float = 0) -> float | None:
+    """Seconds from Run to the first answer that has a step; None where none came until `end`. The run is then left."""
+    await asyncio.sleep(wait)
+    began = time.monotonic()
+    try:
+        return await asyncio.wait_for(_step(client, which, began), max(1, end - began))
+    except (TimeoutError, asyncio.TimeoutError):
+        return None
+
+
+async def _step(client: httpx.AsyncClient, which: int, began: float) -> float | None:
+    visitor = secrets.token_hex(8)
+    try:
+        if (await _join(client, which, SETTINGS["steps"], visitor)).status_code != 200:
+            return None
+        async with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": visitor}, timeout=MOST_SECONDS) as lines:
+            async for line in lines.aiter_lines():
+                told = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if told.get("msg") == "process_completed":
+                    return None
+                if told.get("msg") == "process_generating" and not _still(told):
+                    return time.monotonic() - began
+    except (httpx.TransportError, json.JSONDecodeError):
+        pass
+    return None
+
+
+def _still(told: dict) -> bool:
+    """Whether an answer has no step yet; later ones come as changes to the first."""
+    for part in told["output"]["data"]:
+        if isinstance(part, dict):
+            return not part.get("step")
+        if isinstance(part, list):
+            return not any(change[1] == ["step"] and change[2] for change in part)
+    return True
+
+
+async def _vanish(url: str, which: int) -> None:
+    """Press Run and be gone: nobody reads what it answers."""
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+            await client.get("/")
+            await _join(client, which, 100, secrets.token_hex(8))
+    except httpx.TransportError:
+        pass
+
+
+def _memory(pid: int) -> int:
+    """Megabytes that the process holds; 0 where the system does not say."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        return 0
+    return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmRSS"))) // 1000
+
+
+def _spread(times: list[float | None]) -> str:
+    good = sorted(t for t in times if t is not None)
+    if not good:
+        return f"none; {len(times)}"
+    late = good[min(len(good) - 1, int(0.95 * len(good)))]
+    return f"{statistics.median(good):.2f}, {late:.2f}, {good[-1]:.2f}; {len(times) - len(good)}"
+
+
+def table(found: dict[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in found.items())])
