@@ -4,6 +4,7 @@
 - `compare`: several methods on the same batches over seeds, as a table (`mosld.studies.compare`).
 - `merge`: adapters of single tasks merged into one model, beside training on the mixture (`mosld.studies.merge`).
 - `claims`: the claims of the paper with their verdicts; runs and report of the study (`mosld.studies.claims`).
+- `site`: lessons, recorded runs and claims as a static site (`mosld.site`).
 - `export`: the adapters of a run in PEFT's format.
 - `params`: trainable parameters of a method on a model's shape, counted without weights.
 - `tasks`: every task with an example question, licence and source. `look`: what is understood of a file of your own.
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("tasks", help="list every task with an example, its licence and source").set_defaults(run=_tasks)
     _look_parser(commands)
     _export_parser(commands)
+    _site_parser(commands)
     commands.add_parser("knobs", help="list every setting").set_defaults(run=_knobs)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -283,6 +285,23 @@ def _export(args) -> int:
 
     for folder in export_peft(args.folder, args.out):
         print(folder)
+    return 0
+
+
+def _site_parser(commands) -> None:
+    text = "Write lessons, recorded runs and claims as a folder of plain files that needs no server. It takes seconds; nothing is trained."
+    p = commands.add_parser("site", help="write the lab's recorded part as a static site", description=text)
+    p.add_argument("--out", required=True, metavar="DIR", help="directory of the site; its files are written anew")
+    p.add_argument("--lab", default="", metavar="ADDRESS", help="address of a running lab, to be linked where one can train")
+    p.set_defaults(run=_site)
+
+
+def _site(args) -> int:
+    from mosld import site
+
+    files = site.write(args.out, args.lab)
+    total = sum(f.stat().st_size for f in files)
+    print(f"{len(files)} files, {total / 1e6:.1f} MB; open {Path(args.out) / 'index.html'} in a browser.")
     return 0
 
 

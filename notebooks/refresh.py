@@ -60,7 +60,7 @@ def execute(
     }
     client = NotebookClient(
         notebook,
-        timeout=900,
+        timeout=None,  # how long a cell takes is the machine's business
         kernel_name="python3",
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},

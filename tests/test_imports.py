@@ -18,9 +18,10 @@ LEVELS = [
     {"merging"},
     {"figures"},
     {"studies"},
+    {"ui"},
+    {"site"},
     {"cli"},
     {"__main__"},
-    {"ui"},
     {"app"},
 ]
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
