@@ -22,8 +22,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, Strict, knobs, to_text
+from mosld.config import AdapterConfig, ConfigError, Knob, RunConfig, Strict, knobs, to_text, whole
 from mosld.counting import duration
+from mosld.files import trial
 from mosld.merging.config import MERGES, MergeConfig
 from mosld.registry import METHODS
 from mosld.texts import table
@@ -78,6 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:  # the reader of a table left
         return 0
+    except KeyboardInterrupt:  # while something was loaded: nothing is half made
+        print("\nStopped.", file=sys.stderr)
+        return 130
 
 
 def add_knobs(parser: argparse.ArgumentParser, model: type[Strict] = RunConfig) -> None:
@@ -137,10 +141,14 @@ def _train(args) -> int:
         values = {}
         if args.config:
             try:
-                values = RunConfig.from_json(Path(args.config).read_text()).model_dump()
-            except OSError as error:
-                raise ConfigError(f"config: '{args.config}' cannot be read ({error.strerror}).") from None
+                values = RunConfig.from_json(Path(args.config).read_text(encoding="utf-8")).model_dump()
+            except ConfigError:
+                raise
+            except (OSError, ValueError) as error:  # ValueError: no text, or a name that no file can have
+                raise ConfigError(f"config: '{args.config}' cannot be read ({getattr(error, 'strerror', None) or error}).") from None
         config = RunConfig(**{**values, **given(args)})
+        if args.out is not None:
+            trial(args.out)
         for sentence in config.ignored():
             print(f"Note: {sentence}", file=sys.stderr)
         from mosld import tasks
@@ -155,28 +163,27 @@ def _train(args) -> int:
 
 
 def follow(trainer) -> int:
-    """Run a trainer to its end with a progress bar, then print the table. Ctrl-C keeps what was made."""
-    config, first, last = trainer.config, None, None
+    """Run a trainer to its end with a progress bar, then print the table. Ctrl-C and SIGTERM end it after its step, saved; a second one at once."""
+    from mosld.studies.runs import stopping
+
+    config, last = trainer.config, None
     counts = ", ".join(f"{n} {c:,}" for n, c in zip(trainer.log.arms, trainer.log.parameters, strict=True))
     if not trainer.main:  # one of several processes of `accelerate launch`
-        for _ in trainer.frames():
-            pass
+        with stopping(trainer.pause):
+            for _ in trainer.frames():
+                pass
         return 0
     several = trainer.accelerator.num_processes
     over = f" over {several} processes" if several > 1 else ""
     print(f"{config.label} on {trainer.backbone.name}{over}; trainable parameters: {counts}.", file=sys.stderr)
-    interrupted = False
-    try:
-        for frame in trainer.frames():
-            first = first or frame
-            last = frame
-            scored = frame.arms[0].accuracy is not None
-            losses = " ".join(f"{a.loss:.3f}" for a in frame.arms if a.loss is not None)
-            show_progress(f"step {frame.step}/{config.steps}  {frame.seconds:.0f} s  loss {losses or '-'}", frame.step / config.steps, scored)
-            if frame.event == "change":
-                print(f"\n{frame.note}", file=sys.stderr)
-    except KeyboardInterrupt:
-        interrupted = True
+    with stopping(trainer.pause) as told:
+        for last in trainer.frames():
+            scored = last.arms[0].accuracy is not None
+            losses = " ".join(f"{a.loss:.3f}" for a in last.arms if a.loss is not None)
+            show_progress(f"step {last.step}/{config.steps}  {last.seconds:.0f} s  loss {losses or '-'}", last.step / config.steps, scored)
+            if last.event == "change":
+                print(f"\n{last.note}", file=sys.stderr)
+    if told and not trainer.done:
         where = f"; go on with: python -m mosld train --resume {trainer.out}" if trainer.out else ""
         print(f"\nStopped at step {trainer.step}{where}", file=sys.stderr)
     if last is not None and last.event == "diverged":
@@ -184,7 +191,7 @@ def follow(trainer) -> int:
     print(summary(trainer.log))
     if trainer.out:
         print(f"Run directory: {trainer.out}")
-    return 130 if interrupted else 1 if last is not None and last.event == "diverged" else 0
+    return 130 if told and not trainer.done else 1 if last is not None and last.event == "diverged" else 0
 
 
 def summary(log) -> str:
@@ -236,10 +243,8 @@ def _params(args) -> int:
 
     if args.shape not in SHAPES:
         raise ConfigError(f"shape: '{args.shape}' is not known; choose one of {', '.join(SHAPES)}.")
-    if not args.tasks.isdigit() or not 1 <= int(args.tasks) <= 1000:
-        raise ConfigError(f"tasks: '{args.tasks}' is not allowed; give a whole number from 1 to 1000.")
-    config = AdapterConfig(**given(args, AdapterConfig))
-    print(count(config, SHAPES[args.shape], int(args.tasks)))
+    tasks = whole("tasks", args.tasks, 1, 1000)
+    print(count(AdapterConfig(**given(args, AdapterConfig)), SHAPES[args.shape], tasks))
     return 0
 
 

@@ -20,14 +20,20 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mosld.registry import BACKBONES, METHODS, NO_ROUTER
-from mosld.texts import choose, read_arms, read_experts, read_names, read_options, read_tasks, to_text
+from mosld.texts import choose, plain, read_arms, read_experts, read_names, read_options, read_tasks, shown, to_text, unfit
 
 LINK_VERSION = "1"
 LINK_LIMIT = 4000
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used: one sentence with the field, its value and what is allowed."""
+    """A setting that cannot be used: one sentence with the field, its value and what is allowed.
+
+    What a sentence quotes of a user's text is cut short, and characters that move a cursor or belong to no text are written out.
+    """
+
+    def __init__(self, sentence: str):
+        super().__init__(plain(sentence))
 
 
 def setting(default, help, group, key, **extra):
@@ -41,13 +47,13 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def __init__(self, **values):
+    def __init__(self, /, **values):
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_sentence(type(self), error)) from None
 
-    def replace(self, **changes):
+    def replace(self, /, **changes):
         """A checked copy with some fields changed. Raises ConfigError."""
         return type(self)(**{**self.model_dump(), **changes})
 
@@ -63,7 +69,7 @@ class AdapterConfig(Strict):
         "Experts a linear: one number, or one per group of layers from bottom to top, as in 2-4-6-8 (0 leaves a group without adapters).",
         "adapter",
         "e",
-        pattern=r"^\d{1,2}(-\d{1,2}){0,31}$",
+        pattern=r"^[0-9]{1,2}(-[0-9]{1,2}){0,31}$",
         allowed="a number such as 4, or numbers joined by '-', such as 2-4-6-8, each up to 64",
         quick=True,
     )
@@ -133,8 +139,12 @@ class AdapterConfig(Strict):
             raise ConfigError(f"top_k: {top_k} is above the number of experts, {min(used)}; choose at most {min(used)}, or 0 for dense routing.")
         self.__dict__["options"] = _check_options(self.method, self.options)
         for field in ("targets", "exclude"):
-            for name in getattr(self, field):
+            names = getattr(self, field)
+            for name in names:
                 _check_regex(field, name)
+            _check_names(field, tuple(name for name in names if not name.startswith("re:")), ",+;")
+            if any(name.startswith("re:") for name in names[:-1]):
+                raise ConfigError(f"{field}: a regular expression goes on to the end of the text; put one, and last.")
         routes_by = METHODS[self.method].routes_by
         if routes_by and routes_by != NO_ROUTER and self.router != "token":
             raise ConfigError(f"router: {self.router} is not allowed; {self.label} routes by {routes_by}: leave the router at token.")
@@ -202,10 +212,19 @@ class AdapterConfig(Strict):
 def _check_regex(field: str, name: str) -> None:
     """Raises ConfigError for a name that begins with re: and is no regular expression."""
     if name.startswith("re:"):
+        if fault := unfit(name, ""):
+            raise ConfigError(f"{field}: {shown(name)} is not allowed; {fault}.")
         try:
             re.compile(name[3:])
         except re.error as error:
             raise ConfigError(f"{field}: '{name[:60]}' is no regular expression ({error}); write re: and one that fits whole names.") from None
+
+
+def _check_names(field: str, names: tuple[str, ...], marks: str) -> None:
+    """Refuse names that a link cannot hold, as `marks` separate them there. Raises ConfigError."""
+    for name in names:
+        if fault := unfit(name, marks, field == "instruction"):
+            raise ConfigError(f"{field}: {shown(name)} is not allowed; {fault}.")
 
 
 ROUTING = ("router", "renormalise", "router_lr", "router_noise", "z_loss")
@@ -220,15 +239,15 @@ def _check_options(method: str, given: dict[str, Any]) -> dict[str, float | str]
             raise ConfigError(f"options: '{name}' is not a setting of {METHODS[method].label}; {has}.")
         if known[name].choices:
             if value not in known[name].choices:
-                raise ConfigError(f"options: {name}={value} is not allowed; choose one of {', '.join(known[name].choices)}.")
+                raise ConfigError(f"options: {name}={shown(value)} is not allowed; choose one of {', '.join(known[name].choices)}.")
             out[name] = value
             continue
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not known[name].low <= number <= known[name].high:
-            raise ConfigError(f"options: {name}={value} is not allowed; give a number from {known[name].low:.12g} to {known[name].high:.12g}.")
+            raise ConfigError(f"options: {name}={shown(value)} is not allowed; give a number from {known[name].low:.12g} to {known[name].high:.12g}.")
         out[name] = number
     return out
 
@@ -288,6 +307,15 @@ class RunConfig(AdapterConfig):
     def _check_run(self):
         if not self.tasks:
             raise ConfigError("tasks: none is chosen; choose at least one.")
+        for field, texts, marks in (
+            ("tasks", tuple(self.tasks), ","),
+            ("held_out", self.held_out, ",+"),
+            ("backbone", (self.backbone,), ""),
+            ("instruction", (self.instruction,), ""),
+        ):
+            _check_names(field, texts, marks)
+        if len(set(self.held_out)) < len(self.held_out):
+            raise ConfigError(f"held_out: '{next(n for n in self.held_out if self.held_out.count(n) > 1)}' is named twice.")
         for name, weight in self.tasks.items():
             if not 0 < weight <= 1000:
                 raise ConfigError(f"tasks: the weight of {name!r:.60}, {weight:g}, is not allowed; give a number above 0 and up to 1000.")
@@ -302,8 +330,17 @@ class RunConfig(AdapterConfig):
             for name in arm:
                 if name not in ARM_FIELDS:
                     raise ConfigError(f"arms: '{name}' cannot differ between arms; choose among {', '.join(ARM_FIELDS)}.")
+        names = list(dict.fromkeys(name for arm in self.arms for name in arm))
+        if len(self.arms) > 1:
+            if any(mark in name for arm in self.arms for field in ("targets", "exclude") for name in arm.get(field, ()) for mark in ",;"):
+                raise ConfigError("arms: a regular expression with ',' or ';' cannot differ between arms; write it without.")
+            if not names:
+                raise ConfigError(f"arms: {len(self.arms)} arms that name no field are not allowed; name what differs, as in dropout=0,0.1.")
+            self.__dict__["arms"] = tuple({name: arm.get(name, getattr(self, name)) for name in names} for arm in self.arms)
         typed = [self.arm(index) for index in range(len(self.arms))]
         self.__dict__["arms"] = tuple({k: getattr(own, k) for k in arm} for own, arm in zip(typed, self.arms, strict=True))
+        if (length := len(self.to_url())) > LINK_LIMIT:
+            raise ConfigError(f"tasks: names and settings make a link of {length} characters; at most {LINK_LIMIT} are read. Use shorter names.")
         return self
 
     def arm(self, index: int) -> RunConfig:
@@ -360,9 +397,21 @@ class RunConfig(AdapterConfig):
             values = json.loads(text)
         except json.JSONDecodeError as error:
             raise ConfigError(f"config: line {error.lineno} is not JSON ({error.msg}).") from None
+        except RecursionError:
+            raise ConfigError("config: it is nested too deeply; give one JSON object of settings.") from None
+        except ValueError:  # Python reads no number of more than some thousands of digits
+            raise ConfigError("config: a number in it has too many digits.") from None
         if not isinstance(values, dict):
             raise ConfigError("config: the file must hold one JSON object.")
         return cls(**values)
+
+
+def whole(name: str, text: Any, low: int, high: int) -> int:
+    """A whole number from `low` to `high`, from a text as typed or a number. Raises ConfigError, naming it `name`."""
+    text = str(text) if isinstance(text, int) and not isinstance(text, bool) and abs(text) < 10**18 else text
+    if isinstance(text, str) and re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) and low <= int(text) <= high:
+        return int(text)
+    raise ConfigError(f"{name}: {shown(text)} is not allowed; give a whole number from {low} to {high}.")
 
 
 ARM_FIELDS = (*AdapterConfig.model_fields, "optimiser", "lr", "weight_decay", "warmup")
@@ -434,7 +483,7 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
         return f"{name[:40]}: this is not a known setting; the settings are {', '.join(model.model_fields)}."
     info = model.model_fields[name]
     value = problem["input"]
-    shown = "an empty value" if value in ("", (), [], {}) else repr(value)[:60]
+    given = "an empty value" if value in ("", (), [], {}) else shown(value)
     if reason is not None:
         return f"{name}: {str(reason).rstrip('.')}."
     knob = next(k for k in knobs(model) if k.name == name)
@@ -449,4 +498,4 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
         allowed = f"give {whole}{above}{knob.low:.12g}{joiner}{knob.high:.12g}"
     else:
         allowed = problem["msg"].rstrip(".").lower()
-    return f"{name}: {shown} is not allowed; {allowed}."
+    return f"{name}: {given} is not allowed; {allowed}."

@@ -5,7 +5,6 @@
 - `read(archive, *members)`: the bytes of files in a zip, wheel or tar archive; `outer.tar.gz!inner.txt` reads a nested archive.
 - `unpack(archive, members, folder)`: the same onto disk, for files too large for memory.
 - `hub_reachable()`: whether models and data sets can be had from the Hugging Face hub; asked once per process.
-- `write(path, data)`: whole or not at all, so that an interrupted write is never taken for a good file.
 
 pip does the downloading, so index, proxy and certificates are those the user's pip is configured with. It is given the sha256 and checks
 it before it looks into a file; for a source archive it then asks the archive's own setup.py for its name, as pip always does.
@@ -31,6 +30,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mosld.config import ConfigError
+from mosld.files import whole
 
 Progress = Callable[[str, float | None], object]  # one sentence, and the share done from 0 to 1 or None where it is not known
 
@@ -197,24 +197,6 @@ def unpack(archive: Path, members: Iterable[str], folder: Path) -> Path:
     if missing:
         with _opened(archive) as open_member:
             for member in missing:
-                with open_member(member) as stream, _whole(folder / Path(member).name) as sink:
+                with open_member(member) as stream, whole(folder / Path(member).name) as sink:
                     shutil.copyfileobj(stream, sink, 1 << 20)
     return folder
-
-
-@contextmanager
-def _whole(path: Path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
-    try:
-        with open(part, "wb") as sink:
-            yield sink
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write(path: Path, data: bytes | str) -> None:
-    """Write a file whole or not at all: an interrupted write leaves the old file, or none."""
-    with _whole(path) as sink:
-        sink.write(data.encode() if isinstance(data, str) else data)

@@ -10,6 +10,47 @@ import math
 import re
 from typing import Any
 
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+QUOTED = 160  # letters of a user's text that a sentence quotes
+LONGEST = 2000  # letters of a sentence
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(sentence: str) -> str:
+    """A sentence that can be shown anywhere: on one line, no character that moves a cursor or turns the writing round, quotes cut short."""
+    sentence = _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), str(sentence)[: 100 * LONGEST])
+    sentence = re.sub(rf"'([^']{{{QUOTED + 1},}})'", lambda found: f"'{_short(found[1], QUOTED)}'", sentence)
+    return _short(sentence, LONGEST)
+
+
+def shown(value: Any, most: int = 60) -> str:
+    """A user's value as a sentence quotes it; any value at all can be given."""
+    try:
+        text = repr(value[:1000] if isinstance(value, (str, bytes)) else value)
+    except (ValueError, RecursionError, RuntimeError):  # a number of thousands of digits, a list within itself a thousand times
+        return f"this {type(value).__name__}"
+    return _short(text, most)
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 21]}…{text[-20:]}"
+
+
+def unfit(name: str, marks: str, empty: bool = False) -> str:
+    """Why a name cannot be written into a link and read back: what is allowed, or nothing where it can.
+
+    Args:
+        marks: the characters that separate names. empty: whether a text without letters, and with blanks around it, may be.
+    """
+    if found := _UNSHOWN.search(name):
+        return f"it has the character {found[0].encode('unicode_escape').decode()}, which cannot be shown"
+    if not empty and name != name.strip():
+        return "leave out the blanks around it"
+    if not empty and not name:
+        return "give a name that is not empty"
+    used = [mark for mark in marks if mark in name]
+    return f"a name cannot have '{used[0]}' in it" if used else ""
+
 
 def _pairs(text: str, what: str) -> dict[str, str]:
     out: dict[str, str] = {}
@@ -42,16 +83,22 @@ def read_tasks(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         out: dict[str, Any] = {}
         for item in value:
-            name, colon, weight = str(item).rpartition(":")
-            try:
-                name, weight = (name, float(weight)) if colon else (item, 1.0)
-            except ValueError:
-                name, weight = item, 1.0  # a colon that belongs to a path
+            if not isinstance(item, str):
+                raise ValueError(f"{shown(item)} is not a name")
+            name, weight = _weighed(item)
             if name in out:
                 raise ValueError(f"'{name}' is named twice")
             out[name] = weight
         return out
     return value
+
+
+def _weighed(item: str) -> tuple[str, float]:
+    """`name:2` as name and weight; a colon that belongs to a path is none of ours."""
+    name, colon, weight = item.rpartition(":")
+    if not colon or not re.fullmatch(NUMBER, weight.strip()):
+        return item, 1.0
+    return name.strip(), float(weight)
 
 
 def read_options(value: Any) -> Any:
@@ -67,11 +114,15 @@ def read_arms(value: Any) -> Any:
         name, eq, values = part.partition("=")
         if not eq:
             raise ValueError(f"'{part}' is not of the form field=value,value")
+        if name.strip() in columns:
+            raise ValueError(f"'{name.strip()}' is named twice")
         columns[name.strip()] = [v.strip() for v in values.split(",")]
     if not columns:
         return ({},)
     if len({len(v) for v in columns.values()}) > 1:
         raise ValueError("every field needs the same number of values, one an arm")
+    if "balance" in columns:
+        columns["balance"] = [None if v == "own" else v for v in columns["balance"]]
     return tuple(dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
@@ -80,7 +131,7 @@ def to_text(name: str, value: Any) -> str:
     if value is None:
         return "own"
     if name == "tasks":
-        return ",".join(n if w == 1 else f"{n}:{w:g}" for n, w in value.items())
+        return ",".join(n if w == 1 and _weighed(n) == (n, 1.0) else f"{n}:{to_text('weight', float(w))}" for n, w in value.items())
     if name == "arms":
         if value == ({},):
             return ""

@@ -1,10 +1,12 @@
 """The command line as a user runs it: processes of their own, exit status, what stands on stdout and stderr."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from mosld.cli import main, table
@@ -46,6 +48,9 @@ def test_params_needs_no_torch():
         (["params", "--shape", "zebra"], "shape: 'zebra' is not known; choose one of llama2-7b"),
         (["params", "--shape", "smollm2", "--targets", "v", "--rank", "200"], "rank: 200 is above the smaller side of v (576 to 192)"),
         (["params", "--targets", "zebra"], "targets: 'zebra' is not a linear of this shape"),
+        (["params", "--tasks", "²"], "tasks: '²' is not allowed; give a whole number from 1 to 1000."),
+        (["train", "--out", ""], "out: '' is not allowed; give a directory."),
+        (["train", "--config", "nul\0byte"], "config: 'nul\\x00byte' cannot be read"),
         (["params", "--tasks", "none"], "tasks: 'none' is not allowed; give a whole number from 1 to 1000."),
     ],
 )
@@ -86,28 +91,70 @@ def test_train_resume_and_the_table(tmp_path):
     assert "Accuracy at step 4 on test rows" in done.stdout
     for name in ("task", "chance", "majority", "untrained", "dropout 0", "dropout 0.1", "world/mood", "world/place", "mean of the mixture"):
         assert name in done.stdout
-    assert (out / "run.json").is_file() and (out / "arms" / "1" / "adapter.safetensors").is_file()
+    assert (out / "run.json").is_file() and (out / "checkpoint-000004" / "arms" / "1" / "adapter.safetensors").is_file()
     again = run("train", "--out", str(out), *QUICK)
     assert again.returncode == 2 and "already holds a run" in again.stderr
     resumed = run("train", "--resume", str(out))
     assert resumed.returncode == 0 and resumed.stdout == done.stdout
 
 
-def test_an_interrupt_keeps_the_run(tmp_path):
+def waited(process, ready) -> None:
+    """Until `ready`, or the process has ended."""
+    while not ready() and process.poll() is None:
+        time.sleep(0.1)
+    assert process.poll() is None, process.communicate()
+
+
+def frames_of(out) -> int:
+    return (out / "frames.jsonl").read_bytes().count(b"\n") if (out / "frames.jsonl").exists() else 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_after_its_step_and_keeps_it(tmp_path, number):
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mosld", "train", *QUICK, "--steps", "5000", "--eval-every", "5000", "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not ((out / "frames.jsonl").exists() and (out / "frames.jsonl").read_text().count("\n") > 3):
-        time.sleep(0.2)
-    process.send_signal(2)
-    stdout, stderr = process.communicate(timeout=60)
+    command = [sys.executable, "-m", "mosld", "train", *QUICK, "--steps", "5000", "--eval-every", "5000", "--out", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    waited(process, lambda: frames_of(out) > 3)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 130 and "go on with: python -m mosld train --resume" in stderr and "Traceback" not in stderr
-    assert "Accuracy at step 0 on validation rows" in stdout and (out / "checkpoint.json").is_file()
+    assert "once more leaves at once" in stderr and "Accuracy at step 0 on validation rows" in stdout
+    kept = json.loads((out / "checkpoint.json").read_text())
+    assert kept["step"] == frames_of(out) - 1 > 2  # the last frame's step, complete
+
+
+def test_a_second_signal_leaves_at_once():
+    code = """
+import os, signal, sys
+from mosld.studies.runs import stopping
+with stopping(lambda: print("paused", flush=True)) as told:
+    os.kill(os.getpid(), signal.SIGINT)
+    while not told:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == -signal.SIGTERM and done.stdout == "paused\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_comparison_leaves_no_orphans(tmp_path, number):
+    """Ended by a signal to the parent alone, its processes end too; asked kindly, they save."""
+    command = [sys.executable, "-m", "mosld", "compare", "--methods", "lora,mosld", "--seeds", "1", "--jobs", "2", *QUICK, "--steps", "5000"]
+    process = subprocess.Popen([*command, "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    runs = [tmp_path / "runs" / name for name in ("lora-seed0", "mosld-seed0")]
+    waited(process, lambda: all(frames_of(run) > 2 for run in runs))
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=300)
+    assert psutil.wait_procs(children, timeout=120)[1] == []
+    if number == signal.SIGTERM:
+        assert process.returncode == 130 and "the same command goes on" in stderr
+    for run in runs:  # their own parent gone, they saved as well
+        assert json.loads((run / "checkpoint.json").read_text())["step"] == frames_of(run) - 1 > 1
 
 
 def test_tasks_lists_licence_and_source(capsys):

@@ -6,7 +6,6 @@ import io
 import re
 import tarfile
 import threading
-import time
 import zipfile
 
 import pytest
@@ -66,11 +65,10 @@ def test_another_sha256_is_refused_and_kept_nowhere(shelf):
     assert fetch.fetch("shelf-of-data", "1.2", pin).is_file()  # the right one is not refused for that
 
 
-def test_a_missing_release_is_one_sentence_and_not_asked_for_twice(shelf):
+def test_a_missing_release_is_one_sentence_and_not_asked_for_twice(shelf, monkeypatch):
     assert "no-such-shelf==9 could not be downloaded" in refused("no-such-shelf", "9", "0" * 64)
-    start = time.perf_counter()
+    monkeypatch.setattr(fetch, "_download", None)  # not called again
     assert "could not be downloaded a moment ago" in refused("no-such-shelf", "9", "0" * 64)
-    assert time.perf_counter() - start < 0.1  # pip alone takes three times as long to start
 
 
 def test_a_cache_that_cannot_be_written(shelf, tmp_path, monkeypatch):
@@ -98,24 +96,14 @@ def test_read_and_unpack(tmp_path):
     assert [(p.name, p.read_bytes()) for p in folder.iterdir()] == [("scores.txt", b"1\t2\n")]
 
 
-def test_an_interrupted_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "sub" / "rows.jsonl"
-    fetch.write(path, "old")
-    with pytest.raises(KeyboardInterrupt), fetch._whole(path) as sink:
-        sink.write(b"half of the n")
-        raise KeyboardInterrupt
-    assert path.read_text() == "old"
-    assert list(path.parent.iterdir()) == [path]
-
-
 @pytest.fixture
 def hub(monkeypatch):
-    """A server in the hub's place; `hub.wait` seconds before it answers. Counts what it was asked."""
+    """A server in the hub's place, which answers once `hub.free` is set. Counts what it was asked."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             server.asked += 1
-            time.sleep(server.wait)
+            server.free.wait(60)
             self.send_response(server.status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -124,13 +112,15 @@ def hub(monkeypatch):
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.asked, server.wait, server.status = 0, 0.0, 200
+    server.asked, server.status, server.free = 0, 200, threading.Event()
+    server.free.set()
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr(fetch, "_hub", [])
     yield server
+    server.free.set()
     server.shutdown()
     server.server_close()
 
@@ -152,9 +142,7 @@ def test_a_proxy_that_refuses_is_no_hub(hub):
 
 
 def test_a_silent_hub_costs_the_time_limit_once(hub):
-    hub.wait = 1.0
-    start = time.perf_counter()
-    assert not fetch.hub_reachable(timeout=0.3)
-    first = time.perf_counter() - start
-    assert not fetch.hub_reachable(timeout=0.3)
-    assert 0.3 <= first < 0.9 and time.perf_counter() - start < 0.9
+    hub.free.clear()
+    assert not fetch.hub_reachable(timeout=0.3)  # it comes back although there is no answer
+    assert not fetch.hub_reachable(timeout=600)  # and does not ask again
+    assert not hub.free.is_set() and hub.asked == 1

@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1]
 LEVELS = [
     {"registry", "texts"},
     {"config"},
-    {"counting", "fetch"},
+    {"counting", "files"},
+    {"fetch"},
     {"tasks"},
     {"adapters", "backbones"},
     {"probes", "peft"},

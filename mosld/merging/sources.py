@@ -22,7 +22,7 @@ from mosld.merging.bench import Bench
 from mosld.merging.model import MergedModel
 from mosld.merging.peft_format import read, write
 from mosld.merging.vectors import TaskVector, task_vector
-from mosld.training import RunLog
+from mosld.training import RunLog, checkpoint
 
 Progress = Callable[[str, float | None], None]
 SHARED = ("backbone", "layers", "max_tokens", "temperature", "seed", "targets", "eval_rows")  # must be the same in all runs that are put together
@@ -107,7 +107,7 @@ def read_vector(run: Run, backbone) -> TaskVector:
         raise ConfigError(f"from: '{run.folder}' has {len(run.log.tasks)} tasks and {len(run.log.arms)} arms; task vectors need one of each.")
     config = run.log.config.arm(0)
     handle = attach(backbone.replica(), config, config.seed, instance_dim=backbone.d_model)
-    handle.load(run.folder / "arms" / "0")
+    handle.load(checkpoint.arm_folder(run.folder, at=run.log.frames[-1].step))
     return task_vector(handle)
 
 
@@ -155,7 +155,7 @@ def export_peft(folder: str | Path, out: str | Path, progress: Progress | None =
         handle = attach(backbone.replica(), own, own.seed, len(log.tasks), instance_dim=backbone.d_model)
         if any(a.token_routed and a.site.experts > 1 for a in handle.adapters):
             raise ConfigError(f"export: {own.label} routes by its input, so no LoRA adapter equals it; lora and mtl-lora can be exported.")
-        handle.load(Path(folder) / "arms" / str(i))
+        handle.load(checkpoint.arm_folder(folder, i, at=log.frames[-1].step if log.frames else None))
         place = Path(out) / re.sub(r"[^A-Za-z0-9.]+", "-", label).strip("-")
         per_task = [*log.tasks] if handle.adapters[0].task_routed and len(log.tasks) > 1 else [None]
         for t, task in enumerate(per_task):

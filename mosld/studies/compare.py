@@ -22,8 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mosld.config import ConfigError, RunConfig, to_text
+from mosld.config import ConfigError, RunConfig, to_text, whole
 from mosld.counting import duration
+from mosld.files import trial
+from mosld.files import write as write_file
 from mosld.registry import METHODS
 from mosld.studies.statistics import mean, paired_interval, spread
 from mosld.texts import choose, table
@@ -48,11 +50,12 @@ def _methods_help() -> str:
 def main(args, values: dict[str, str | None], progress: Callable[[str, float | None], None]) -> int:
     """Run the comparison. `values`: the schema's flags that were given, as texts. Returns 0, 1 (a run diverged) or 130 (stopped by the user)."""
     methods = read_methods(args.methods)
-    seeds, jobs = (_whole(name, getattr(args, name)) for name in ("seeds", "jobs"))
+    seeds, jobs = (whole(name, getattr(args, name), 1, 1000) for name in ("seeds", "jobs"))
     configs = configurations(methods, values, seeds)
     for label, _ in methods:
         for sentence in configs[label, 0].ignored():
             print(f"Note: {sentence}", file=sys.stderr)
+    trial(args.out)
     out = Path(args.out)
     one = next(iter(configs.values()))
     wait = duration(one, len(configs) * one.steps, min(jobs, 2))
@@ -103,12 +106,6 @@ def configurations(methods: list[tuple[str, dict[str, str]]], values: dict, seed
     first = tasks.settled(RunConfig(**{**base, "arms": ""}))
     base |= {"eval_every": base.get("eval_every", first.steps), "tasks": first.tasks, "held_out": first.held_out}
     return {(label, n): RunConfig(**{**base, **settings, "seed": first.seed + n, "arms": ""}) for n in range(seeds) for label, settings in methods}
-
-
-def _whole(name: str, text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 1000:
-        raise ConfigError(f"{name}: '{text}' is not allowed; give a whole number from 1 to 1000.")
-    return int(text)
 
 
 def _file_name(label: str) -> str:
@@ -191,7 +188,7 @@ def write(folder: Path, labels: list[str], logs: dict, jobs: int = 1) -> str:
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["" if v is None or v != v else v for v in line] for line in numbers])
     text = "\n\n".join([_heading(log, len(reference.step_ms), jobs), table(cells), *_notes(rows, logs)])
-    (folder / "table.md").write_text(text + "\n")
+    write_file(folder / "table.md", text + "\n")
     return text
 
 

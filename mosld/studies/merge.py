@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mosld.config import ConfigError, RunConfig
+from mosld.config import ConfigError, RunConfig, whole
 from mosld.counting import duration
+from mosld.files import trial
 from mosld.merging.config import MERGES, SEES, MergeConfig
 from mosld.studies.merge_table import SINGLE, Row, joined, write
 from mosld.studies.statistics import mean
@@ -52,9 +53,10 @@ def main(args, values: dict[str, str | None], merging: dict[str, str], progress:
     Returns 0, or 130 where the user stopped it. Raises ConfigError.
     """
     options = MergeConfig(**merging)
-    jobs, seeds = whole("jobs", args.jobs), whole("seeds", args.seeds)
+    jobs, seeds = whole("jobs", args.jobs, 1, 1000), whole("seeds", args.seeds, 1, 1000)
     if args.models not in MODELS:
         raise ConfigError(f"models: '{args.models[:40]}' is not allowed; choose one of {', '.join(MODELS)}.")
+    trial(args.out)
     found: list[Run] = []
     if args.folders:
         from mosld.merging.sources import find
@@ -83,13 +85,6 @@ def main(args, values: dict[str, str | None], merging: dict[str, str], progress:
         return 130
     print(write(out, config, options, joined(tables), merges))
     return 0
-
-
-def whole(name: str, text: str) -> int:
-    """A whole number of a flag. Raises ConfigError."""
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= 1000:
-        raise ConfigError(f"{name}: '{text[:40]}' is not allowed; give a whole number from 1 to 1000.")
-    return int(text)
 
 
 def _plan(config: RunConfig, options: MergeConfig, missing: dict[int, dict[str, RunConfig]], jobs: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mosld.config import RunConfig, to_text
+from mosld.files import write as write_file
 from mosld.merging.config import SEES, MergeConfig
 from mosld.studies.statistics import mean, paired_interval, spread
 from mosld.texts import table
@@ -67,11 +68,11 @@ def write(folder: Path, config: RunConfig, options: MergeConfig, rows: list[Row]
     with (folder / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows(numbers)
     text = "\n\n".join([_heading(config, options, seeds), table(cells), _notes(rows, seeds)])
-    (folder / "table.md").write_text(text + "\n")
+    write_file(folder / "table.md", text + "\n")
     fields = ("seconds", "sees", "learned", "coefficients", "densities", "losses", "jam")
     course = [{m.method: {n: getattr(m, n) for n in fields} for m in own} for own in merges]
     record = {"config": config.model_dump(mode="json"), "merging": options.model_dump(mode="json"), "merges": course}
-    (folder / "merges.json").write_text(json.dumps(record, indent=1))
+    write_file(folder / "merges.json", json.dumps(record, indent=1))
     return text
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mosld import fetch
 from mosld.config import ConfigError
+from mosld.files import write
 from mosld.tasks import archives, hub
 from mosld.tasks.base import Task, TaskInfo
 from mosld.tasks.rows import Row, clean, dump, instructed, parse, split
@@ -127,8 +128,8 @@ def _converted(key: str, progress: fetch.Progress | None) -> tuple[list[Row], st
         progress(f"Converting real/{key}.", None)
     rows = clean(rows)
     info = INFOS[f"real/{key}"]
-    fetch.write(_file(key).with_suffix(".licence.txt"), f"{info.title}\nSource: {source}\nLicence of the data: {info.licence}\n\n{terms}")
-    fetch.write(_file(key), dump({"format": FORMAT, "source": source}, rows))
+    write(_file(key).with_suffix(".licence.txt"), f"{info.title}\nSource: {source}\nLicence of the data: {info.licence}\n\n{terms}")
+    write(_file(key), dump({"format": FORMAT, "source": source}, rows))
     return rows, source
 
 

@@ -1,16 +1,26 @@
-"""RunLog: the append-only list of a run's Frames with what is needed to read them; to and from disk, to tidy tables."""
+"""RunLog: the append-only list of a run's Frames with what is needed to read them; to and from disk, to tidy tables.
+
+In a run directory: `run.json` is the header, written whole; `frames.jsonl` has one frame a line. `Record` appends to it while a run trains, and
+cuts it back where a run goes on from a checkpoint.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from mosld.config import ConfigError, RunConfig
+from mosld.files import unwritable, write
 from mosld.training.frame import IMBALANCE, READS, Frame
+
+HEADER, FRAMES = "run.json", "frames.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,39 +60,42 @@ class RunLog:
 
     @classmethod
     def from_header(cls, data: dict) -> RunLog:
-        linears = [[LinearInfo(**x) for x in arm] for arm in data["linears"]]
-        return cls(**{**data, "config": RunConfig(**data["config"]), "linears": linears})
+        """The log, still without frames, that a header describes. Raises ConfigError for a setting, ValueError for anything else in it."""
+        if not isinstance(data, dict) or not isinstance(data.get("config"), dict):
+            raise ValueError("it holds no configuration")
+        log = _header.validate_python({**data, "config": RunConfig(**data["config"]), "frames": []})
+        names, arms = {*log.tasks, *log.held_out}, len(log.arms)
+        if log.tasks != list(log.config.tasks) or log.held_out != list(log.config.held_out) or arms != len(log.config.arms):
+            raise ValueError("its tasks or arms are not those of its configuration")
+        if len(log.linears) != arms or len(log.parameters) != arms or not names <= set(log.chance) or not names <= set(log.majority):
+            raise ValueError("its tasks and arms do not go together")
+        return log
 
     def save(self, folder: str | Path) -> None:
-        """Write `run.json` (header) and `frames.jsonl` (one frame a line) anew."""
+        """Write `run.json` (header) and `frames.jsonl` (one frame a line) anew, each whole. Raises ConfigError where that cannot be done."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "run.json").write_text(json.dumps(self.header(), indent=1))
-        (folder / "frames.jsonl").write_text("".join(json.dumps(f.to_dict()) + "\n" for f in self.frames))
-
-    def write(self, folder: str | Path, frame: Frame) -> None:
-        """Put one frame at the end of `frames.jsonl`, with the header before the first: a crash then loses nothing."""
-        folder = Path(folder)
-        if not (folder / "run.json").exists():
-            self.save(folder)
-        with (folder / "frames.jsonl").open("a") as file:
-            file.write(json.dumps(frame.to_dict()) + "\n")
+        try:
+            write(folder / FRAMES, "".join(_line(f) for f in self.frames))
+            write(folder / HEADER, json.dumps(self.header(), indent=1))
+        except OSError as error:
+            raise unwritable("out", folder, error) from None
 
     @classmethod
     def load(cls, folder: str | Path) -> RunLog:
-        """Read a run directory. A last line cut short by a crash is left out. Raises ConfigError."""
+        """Read a run directory. A last line cut short by a crash is left out. Raises ConfigError, naming the file that is damaged."""
         folder = Path(folder)
-        if not (folder / "run.json").is_file():
-            raise ConfigError(f"run: '{folder}' holds no run.json; give the directory of a run.")
-        log = cls.from_header(json.loads((folder / "run.json").read_text()))
-        path = folder / "frames.jsonl"
-        lines = path.read_text().splitlines() if path.is_file() else []
-        for number, line in enumerate(lines, 1):
-            try:
-                log.append(Frame.from_dict(json.loads(line)))
-            except (json.JSONDecodeError, TypeError, KeyError):
-                if number < len(lines):
-                    raise ConfigError(f"run: line {number} of {path.name} is not a frame.") from None
+        if not (folder / HEADER).is_file():
+            raise ConfigError(f"run: '{folder}' holds no {HEADER}; give the directory of a run.")
+        try:
+            log = cls.from_header(json.loads((folder / HEADER).read_bytes()))
+        except ConfigError as error:
+            raise ConfigError(f"run: '{folder / HEADER}' has a setting that cannot be used: {error}") from None
+        except ValidationError as error:
+            raise ConfigError(f"run: '{folder / HEADER}' is damaged: {_first(error)}.") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"run: '{folder / HEADER}' is damaged: {error}.") from None
+        for frame, _ in _read(folder / FRAMES, log):
+            log.append(frame)
         return log
 
     def accuracies(self) -> pd.DataFrame:
@@ -184,3 +197,108 @@ class RunLog:
             for arm, infos, a in zip(self.arms, self.linears, f.arms, strict=True):
                 for info, p in zip(infos, a.linears or [], strict=False):
                     yield f, arm, info, p
+
+
+class Record:
+    """The files of a run under way. Frames are only appended; a second writer is noticed by the length of their file.
+
+    Args:
+        folder: the run directory. size: bytes of its frames.
+    """
+
+    def __init__(self, folder: Path, size: int = 0):
+        self.folder, self.size = folder, size
+
+    @classmethod
+    def begin(cls, folder: Path, log: RunLog) -> Record:
+        """The files of a new run: no frame yet. The header comes last: where it is, there is a run. Raises ConfigError."""
+        try:
+            write(folder / FRAMES, b"")
+            write(folder / HEADER, json.dumps(log.header(), indent=1))
+        except OSError as error:
+            raise unwritable("out", folder, error) from None
+        return cls(folder)
+
+    @classmethod
+    def go_on(cls, folder: Path, log: RunLog) -> Record:
+        """Go on with a run's files: all that follows the frames that `log` has is cut off. Raises ConfigError."""
+        size, ends = 0, _read(folder / FRAMES, log)
+        for _, (_, size) in zip(log.frames, ends, strict=False):  # noqa: B007
+            pass
+        try:
+            with open(folder / FRAMES, "ab+") as file:
+                file.truncate(size)
+                file.seek(max(size - 1, 0))
+                if size and file.read(1) != b"\n":  # the last line was whole but for its end
+                    size += file.write(b"\n")
+        except OSError as error:
+            raise unwritable("out", folder, error) from None
+        return cls(folder, size)
+
+    def append(self, frame: Frame) -> None:
+        """Put one frame at the end. Raises ConfigError where it cannot be written, or where another process has written meanwhile."""
+        line = _line(frame).encode()
+        try:
+            with open(self.folder / FRAMES, "ab") as file:
+                if file.tell() != self.size:
+                    raise ConfigError(f"out: '{self.folder / FRAMES}' was changed by another process; let one at a time go on with a run.")
+                file.write(line)
+        except OSError as error:
+            raise unwritable("out", self.folder, error) from None
+        self.size += len(line)
+
+    def settle(self, log: RunLog) -> None:
+        """Frames are on the disk, and the header says what it says now. Raises OSError."""
+        with open(self.folder / FRAMES, "rb+") as file:
+            os.fsync(file.fileno())
+        text = json.dumps(log.header(), indent=1).encode()
+        if (self.folder / HEADER).read_bytes() != text:
+            write(self.folder / HEADER, text)
+
+
+def cut(log: RunLog, folder: Path, step: int) -> list[Frame]:
+    """The frames of a log up to a checkpoint of `step`. Raises ConfigError where one is missing."""
+    frames = [f for f in log.frames if f.step <= step and f.event != "stopped"]
+    if [f.step for f in frames] != list(range(step + 1)):
+        raise ConfigError(f"resume: '{folder / FRAMES}' does not have every frame up to step {step}, at which its checkpoint was made.")
+    return frames
+
+
+def _line(frame: Frame) -> str:
+    return json.dumps(frame.to_dict()) + "\n"
+
+
+def _read(path: Path, log: RunLog):
+    """(frame, offset of its end in the file) for each line, checked against the header. Raises ConfigError."""
+    if not path.is_file():
+        return
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise ConfigError(f"run: '{path}' cannot be read ({error.strerror}).") from None
+    end, before, names = 0, -1, {*log.tasks, *log.held_out}
+    for number, line in enumerate(lines, 1):
+        end += len(line)
+        try:
+            frame = _frame.validate_json(line, strict=True)
+        except ValidationError:
+            if number == len(lines) and not line.endswith(b"\n"):  # cut short by a crash
+                return
+            raise ConfigError(f"run: line {number} of {path.name} in '{path.parent}' is not a frame.") from None
+        fits = len(frame.arms) == len(log.arms) and all(
+            (a.linears is None or len(a.linears) == len(own)) and set(a.accuracy or ()) <= names
+            for a, own in zip(frame.arms, log.linears, strict=True)
+        )
+        if not fits or not before <= frame.step <= log.config.steps:
+            raise ConfigError(f"run: line {number} of {path.name} in '{path.parent}' is not a frame of this run.")
+        before = frame.step
+        yield frame, end
+
+
+def _first(error: ValidationError) -> str:
+    """Where the first fault of a header is."""
+    problem: dict[str, Any] = error.errors(include_url=False, include_input=False)[0]
+    return f"'{'.'.join(map(str, problem['loc']))}': {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+_header, _frame = TypeAdapter(RunLog), TypeAdapter(Frame)

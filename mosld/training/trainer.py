@@ -5,8 +5,9 @@
         print(frame.step, [arm.loss for arm in frame.arms])
 
 Pause, step, change and stop are calls: `frames()` returns after the step during which `pause()` was called, and calling it again
-goes on. Same configuration, same machine: same Frames. With `out`, every Frame is on disk as soon as it is made, and the adapters are
-saved whenever the iteration ends, whatever ended it; `Trainer.resume(out)` goes on bit for bit.
+goes on. Same configuration, same machine: same Frames. With `out`, every Frame is on disk as soon as it is made, and a checkpoint is made
+with each scoring, at the latest after a minute, and when the iteration ends, unless that was in the middle of a step; `Trainer.resume(out)` goes
+on from the last one bit for bit.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from accelerate import Accelerator
 from mosld import backbones, tasks
 from mosld.backbones.base import Batch
 from mosld.config import ConfigError, RunConfig, to_text
+from mosld.files import trial, unwritable
 from mosld.registry import METHODS
 from mosld.tasks.base import Example, Task
 from mosld.tasks.mixture import Mixture
@@ -33,10 +35,11 @@ from mosld.training.arms import ALL, Arm, Share, share_prefix
 from mosld.training.frame import ArmFrame, Frame
 from mosld.training.instances import give_instances
 from mosld.training.probe import Reader, before_step, measure
-from mosld.training.runlog import LinearInfo, RunLog
+from mosld.training.runlog import HEADER, LinearInfo, Record, RunLog, cut
 from mosld.training.sentence import pick
 
 SCORE_ROWS = 64  # questions scored in one forward pass
+KEPT_SECONDS = 60.0  # at most so long between two checkpoints, so that a killed run loses no more
 HOT = ("lr", "dropout", "balance")  # what may change during a run
 Progress = Callable[[str, float | None], None]
 
@@ -46,19 +49,32 @@ class Trainer:
 
     Args:
         config: the run. out: its directory, made on the first Frame. progress: told of loading, as (sentence, fraction or None).
+        clock: seconds, by which checkpoints are made.
 
-    Raises ConfigError for a task, backbone or adapter that cannot be had.
+    Raises ConfigError for a task, backbone or adapter that cannot be had, and for a directory that cannot be written.
     """
 
-    def __init__(self, config: RunConfig, out: str | Path | None = None, progress: Progress | None = None):
+    def __init__(
+        self,
+        config: RunConfig,
+        out: str | Path | None = None,
+        progress: Progress | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        if out is not None:
+            trial(out)
         self.config, self.out = config, Path(out) if out is not None else None
-        if self.out is not None and (self.out / "run.json").exists():
+        if self.out is not None and (self.out / HEADER).exists():
             raise ConfigError(f"out: '{self.out}' already holds a run; give another directory, or resume that run.")
         self.accelerator = Accelerator()
         self._build(progress)
         self.accelerator.wait_for_everyone()
         self.step, self.seconds, self._pausing, self._ended = 0, 0.0, False, False
-        self._changes: list[str] = []
+        self.changes: list[str] = []  # made by hand since the last Frame, which the next one tells
+        self._clock, self._record = clock, None
+        self._whole = True  # no step is half made
+        self._kept: int | None = None  # the step of the last checkpoint, if nothing has changed since
+        self._saved = clock()
 
     def _build(self, progress: Progress | None) -> None:
         config = self.config
@@ -100,17 +116,41 @@ class Trainer:
     def advance(self, steps: int) -> Iterator[Frame]:
         """Frames of at most `steps` further optimiser steps (and of step 0, if it was not made yet)."""
         self._pausing = False
+        if not self._whole:
+            where = f"; go on with Trainer.resume('{self.out}')" if self.out else ""
+            raise ConfigError(f"run: step {self.step} was broken off half made{where}.")
         return self._run(min(self.step + steps, self.config.steps))
 
     def _run(self, last: int) -> Iterator[Frame]:
         try:
             if not self.log.frames:
-                yield self._emit(self._start())
-            while self.step < last and not self._ended and not self._pausing:
-                yield self._emit(self._train())
+                yield self._make(self._start)
+            while self.step < last and not self._ended and not self._paused():
+                yield self._make(self._train)
         finally:
-            if self.out is not None and self.log.frames:
-                self.save(self.out)
+            self._keep()
+
+    def _make(self, frame: Callable[[], Frame]) -> Frame:
+        """The next frame, on disk, with a checkpoint where one is due."""
+        self._whole = False
+        made = self._emit(frame())
+        self._whole, self._kept = True, None
+        if made.arms[0].accuracy is not None or self._clock() - self._saved >= KEPT_SECONDS:
+            self._keep()
+        return made
+
+    def _keep(self) -> None:
+        """Make a checkpoint, unless the last one holds all this already, a step is half made, or the run diverged: weights are then past use."""
+        lost = bool(self.log.frames) and self.log.frames[-1].event == "diverged"
+        if self.out is not None and self.log.frames and self._whole and self._kept is None and not lost:
+            self.save(self.out)
+
+    def _paused(self) -> bool:
+        """Whether a pause was asked for, in any process: all of them make the same steps."""
+        if self.accelerator.num_processes == 1:
+            return self._pausing
+        asked = torch.tensor(float(self._pausing), device=self.accelerator.device)
+        return float(self.accelerator.reduce(asked, "sum")) > 0
 
     def pause(self) -> None:
         """Make `frames` return after the step it is in. Safe to call from another thread."""
@@ -123,8 +163,7 @@ class Trainer:
         self._pausing = self._ended = True
         arms = [ArmFrame(None, 0.0, arm.rate(self.step), arm.handle.dropout) for arm in self.arms]
         frame = self._emit(Frame(self.step, arms, "stopped", f"Stopped at step {self.step}.", self.seconds))
-        if self.out is not None:
-            self.save(self.out)
+        self._keep()
         return frame
 
     @property
@@ -147,8 +186,9 @@ class Trainer:
                 if getattr(a if name == "lr" else a.handle, name) == checked:
                     continue
                 target = a if name == "lr" else a.handle
-                self._changes.append(f"{a.name}: {name} {to_text(name, getattr(target, name))} to {to_text(name, checked)}.")
+                self.changes.append(f"{a.name}: {name} {to_text(name, getattr(target, name))} to {to_text(name, checked)}.")
                 setattr(target, name, checked)
+                self._kept = None
 
     @property
     def main(self) -> bool:
@@ -157,7 +197,8 @@ class Trainer:
 
     def _emit(self, frame: Frame) -> Frame:
         if self.out is not None and self.main:
-            self.log.write(self.out, frame)
+            self._record = self._record or Record.begin(self.out, self.log)
+            self._record.append(frame)
         self.log.append(frame)
         return frame
 
@@ -195,8 +236,8 @@ class Trainer:
             rate = arm.update(self.step)
             probes = measure(arm.handle, before, batch.task, batch.attention_mask, self.mixture_size, sentence) if probing else None
             arms.append(ArmFrame(value, extra, rate, arm.handle.dropout, None, probes))
-        event, note = ("change", " ".join(self._changes)) if self._changes else ("", "")
-        self._changes = []
+        event, note = ("change", " ".join(self.changes)) if self.changes else ("", "")
+        self.changes = []
         if lost:
             self._ended, event = True, "diverged"
             lost_note = f"The loss of '{lost[0]}' is no longer finite at step {self.step}: the run ends here; try a smaller learning rate."
@@ -262,23 +303,51 @@ class Trainer:
     # files
 
     def save(self, folder: str | Path) -> None:
-        """Write header, frames, the adapters of every arm and what `resume` needs."""
-        if self.main:
-            self.log.save(folder)
-            checkpoint.save(self, Path(folder))
+        """Write what `resume` needs: in the run's own directory a checkpoint beside the frames, elsewhere header and frames as well.
+
+        Raises ConfigError where it cannot be written, and in the middle of a step.
+        """
+        if not self._whole:
+            raise ConfigError(f"run: step {self.step} is half made and is not saved; the last checkpoint holds.")
+        if not self.main:
+            return
+        folder = Path(folder)
+        try:
+            if self._record is not None and folder == self.out:
+                self._record.settle(self.log)
+                checkpoint.save(self, folder)
+                self._kept, self._saved = self.step, self._clock()
+            else:
+                self.log.save(folder)
+                checkpoint.save(self, folder)
+        except OSError as error:
+            raise unwritable("out", folder, error) from None
 
     @classmethod
-    def resume(cls, folder: str | Path, progress: Progress | None = None) -> Trainer:
-        """A trainer that goes on where `folder`'s last checkpoint was made, bit for bit. Raises ConfigError."""
+    def resume(cls, folder: str | Path, progress: Progress | None = None, clock: Callable[[], float] = time.monotonic) -> Trainer:
+        """A trainer that goes on where `folder`'s last checkpoint was made, bit for bit; frames after it are cut off.
+
+        A run that was killed before its first checkpoint, which is made before the first step, begins anew. Raises ConfigError.
+        """
+        folder = Path(folder)
         log = RunLog.load(folder)
-        trainer = cls(log.config, progress=progress)
+        trial(folder, "resume")
+        trainer = cls(log.config, progress=progress, clock=clock)
         changed = [name for name, digest in log.data.items() if trainer.log.data.get(name) != digest]
         if changed:
             raise ConfigError(f"resume: the rows or weights of '{changed[0]}' are not those the run was started with.")
-        checkpoint.load(trainer, Path(folder))
-        trainer.log.frames = [f for f in log.frames if f.step <= trainer.step and f.event != "stopped"]
-        trainer.log.untrained = log.untrained
-        trainer.out = Path(folder)
+        if log.linears != trainer.log.linears or log.parameters != trainer.log.parameters:
+            raise ConfigError(f"resume: the linears of '{folder / HEADER}' are not those of its configuration.")
+        if checkpoint.known(folder) or len(log.frames) > 1:
+            checkpoint.load(trainer, folder)
+            trainer.log.frames = cut(log, folder, trainer.step)
+            trainer.log.untrained = log.untrained
+            trainer._kept = trainer.step
+        elif trainer.main:
+            checkpoint.tidy(folder, None)
+        if trainer.main:
+            trainer._record = Record.go_on(folder, trainer.log)
+        trainer.out = folder
         trainer._ended = trainer.step >= trainer.config.steps
         return trainer
 

@@ -10,6 +10,7 @@ from mosld import backbones, tasks
 from mosld.adapters import attach
 from mosld.merging.config import SEES
 from mosld.tasks import catalogue
+from mosld.training.checkpoint import arm_folder
 from mosld.training.runlog import RunLog
 from mosld.ui.compare.merge import LABELS, _parts
 from mosld.ui.compare.merge_handlers import KNOBS, MergeHandlers, _hidden
@@ -85,7 +86,7 @@ def by_hand(logs, lams: dict[str, float], task: str) -> float:
     for name, lam in lams.items():
         folder, log = logs[name]
         handle = attach(backbone.replica(), log.config.arm(0), log.config.seed, instance_dim=backbone.d_model)
-        handle.load(folder / "arms" / "0")
+        handle.load(arm_folder(folder))
         for a in handle.adapters:
             key = f"{a.site.name}.weight"
             before = weights.get(key, backbone.model.get_submodule(a.site.name).weight)

@@ -98,7 +98,7 @@ def test_an_interrupted_comparison_goes_on_to_the_same_numbers(compared, tmp_pat
 
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(compared, tmp_path):
     done = RunLog.load(compared / "runs" / "lora-seed0")
-    RunLog(**{**vars(done), "frames": done.frames[:2]}).save(tmp_path)
+    RunLog(**{**vars(done), "frames": done.frames[:1]}).save(tmp_path)  # the first is made before any step
     assert train(done.config, tmp_path).frames == done.frames
 
 

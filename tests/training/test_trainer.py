@@ -8,6 +8,7 @@ import torch
 from mosld.config import ConfigError, RunConfig
 from mosld.training import RunLog, Trainer
 from mosld.training.arms import Once
+from mosld.training.checkpoint import arm_folder
 
 
 def config(**changes):
@@ -81,7 +82,7 @@ def test_an_error_in_the_middle_loses_nothing(tmp_path):
     del frame
     trainer.save(tmp_path / "c")
     assert [f.step for f in RunLog.load(tmp_path / "c").frames] == [0, 1, 2]
-    assert (tmp_path / "c" / "arms" / "1" / "adapter.safetensors").is_file()
+    assert (arm_folder(tmp_path / "c", 1) / "adapter.safetensors").is_file()
 
 
 def test_run_directory(finished):
@@ -90,7 +91,7 @@ def test_run_directory(finished):
     assert log.frames == frames and log.config == trainer.config and log.header() == trainer.log.header()
     header = json.loads((folder / "run.json").read_text())
     assert set(header["versions"]) >= {"python", "torch", "transformers"} and len(header["data"]["world/mood"]) == 64
-    assert {p.name for p in folder.iterdir()} == {"run.json", "frames.jsonl", "arms", "checkpoint.safetensors", "checkpoint.json"}
+    assert {p.name for p in folder.iterdir()} == {"run.json", "frames.jsonl", "checkpoint.json", "checkpoint-000006"}
     with pytest.raises(ConfigError, match="already holds a run"):
         Trainer(config(), out=folder)
 
@@ -102,7 +103,7 @@ def test_a_torn_last_line_is_left_out_and_a_broken_one_named(finished, tmp_path)
     assert len(RunLog.load(tmp_path).frames) == 6
     lines = text.splitlines()
     (tmp_path / "frames.jsonl").write_text("\n".join([lines[0], "{", *lines[2:]]))
-    with pytest.raises(ConfigError, match="line 2 of frames.jsonl is not a frame"):
+    with pytest.raises(ConfigError, match="line 2 of frames.jsonl in .* is not a frame"):
         RunLog.load(tmp_path)
 
 

@@ -157,7 +157,9 @@ def _adapters(session: Session, log: RunLog) -> bytes:
     place = session.folder / "take" / "saving"
     shutil.rmtree(place, ignore_errors=True)
     if session.trainer is None:
-        shutil.copytree(runs(session.folder)[-1] / "arms", place)
+        from mosld.training.checkpoint import arm_folder  # imports torch
+
+        shutil.copytree(arm_folder(runs(session.folder)[-1]).parent, place)
     else:
         session.ask(lambda trainer: [arm.handle.save(place / str(i)) for i, arm in enumerate(trainer.arms)])
     arms = "\n".join(f"    arm-{i + 1}: {log.config.arm(i).label}, {name}" for i, name in enumerate(log.arms))
