@@ -17,7 +17,18 @@
 #
 # **You need** to know what a linear layer and a softmax are. Nothing is trained or downloaded; it takes seconds.
 #
-# The paper is [arXiv 2412.08946](https://arxiv.org/abs/2412.08946). Shapes: N tokens, E experts, r rank, K experts a token.
+# The paper is [arXiv 2412.08946](https://arxiv.org/abs/2412.08946); LoRA is [2106.09685](https://arxiv.org/abs/2106.09685), MoLA
+# [2402.08562](https://arxiv.org/abs/2402.08562). Shapes: N tokens, E experts, r rank, K experts a token.
+#
+# The first cell installs the lab where it is not installed yet.
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("mosld") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "..[lab,notebooks]"], check=True)
 
 # %%
 import torch
@@ -40,9 +51,8 @@ def adapted(method, **settings):
     model = nn.ModuleDict({"q": linear})
     config = AdapterConfig(method=method, targets=("q",), rank=r, alpha=alpha, experts=E, top_k=K, **settings)
     handle = attach(model, config)
-    layer = model["q"]
     handle.train(False)
-    return layer
+    return model["q"], handle
 
 
 # %% [markdown]
@@ -52,7 +62,7 @@ def adapted(method, **settings):
 # starts as the frozen one. We then fill B with numbers, as if it had been trained.
 
 # %%
-layer = adapted("lora")
+layer, handle = adapted("lora")
 print("At the start the layer is the frozen one:", torch.equal(layer(x), linear(x)))
 
 nn.init.normal_(layer.B)
@@ -76,7 +86,7 @@ def gate(token, router):
     return zip((weight / weight.sum()), expert, strict=True)
 
 
-layer = adapted("mola")
+layer, handle = adapted("mola")
 nn.init.normal_(layer.B)
 nn.init.normal_(layer.router)
 A, B = layer.A, layer.B  # A [E, r, d_in], B [d_out, E, r]
@@ -104,7 +114,7 @@ figures.heat(
 # In the loop, `A[e]` becomes `A`. Without dropout the paper calls this MoSL.
 
 # %%
-layer = adapted("mosl")
+layer, handle = adapted("mosl")
 nn.init.normal_(layer.B)
 nn.init.normal_(layer.router)
 A, B = layer.A, layer.B  # A [r, d_in]: one for all
@@ -124,10 +134,10 @@ mosl_agrees = torch.allclose(by_hand, layer(x), atol=1e-5)
 
 # %%
 p = 0.25
-layer = adapted("mosld", dropout=p)
+layer, handle = adapted("mosld", dropout=p)
 nn.init.normal_(layer.B)
 nn.init.normal_(layer.router)
-layer.training = True
+handle.train(True)
 y = layer(x)
 mask = layer.mask  # 0 or 1 / (1 - p), [r, d_in]
 
@@ -160,6 +170,44 @@ quick = torch.autograd.grad(loss, parameters)
 for name, a, b in zip(("A", "B", "router"), slow, quick, strict=True):
     print(f"gradient of {name:6} largest difference {(a - b).abs().max():.1e}, size {a.norm():.2f}")
 gradients_agree = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(slow, quick, strict=True))
+
+# %% [markdown]
+# ## The balance loss
+#
+# Nothing so far keeps a router from sending everything to two experts. Papers of this family add, for every adapted linear, the loss of the Switch
+# Transformer ([2101.03961](https://arxiv.org/abs/2101.03961)):
+#
+# $$L_b = E \sum_{e} f_e\, p_e, \qquad f_e = \frac{\text{choices of expert } e}{\text{all choices}}, \qquad p_e = \frac{1}{N} \sum_n p_e(x_n)$$
+#
+# It is 1 where both are even and up to E where one expert gets all. $f$ is a count and has no gradient: the loss acts through the mean probability
+# $p_e$
+# alone, pushing down that of experts that are chosen more often than others. With $p = \mathrm{softmax}(z)$,
+#
+# $$\frac{\partial L_b}{\partial z_{e}(x_n)} = \frac{E}{N}\, p_e(x_n) \Big( f_e - \sum_j f_j\, p_j(x_n) \Big):$$
+#
+# an expert chosen more often than this token's average expert is pushed down, the others up. The lab's loss, by hand and from `mosld`:
+
+# %%
+layer, handle = adapted("mosl", balance=1.0)
+nn.init.normal_(layer.router)
+handle.train(True)
+layer(x)
+loss = handle.extra_loss()
+
+z = (x @ layer.router.T).detach().requires_grad_()  # logits [N, E]
+probability = z.softmax(1)
+chosen = torch.zeros(N, E).scatter(1, z.topk(K, 1).indices, 1.0)
+f = chosen.sum(0) / chosen.sum()
+by_hand = E * (f * probability.mean(0)).sum()
+print(f"By hand {by_hand.item():.6f}, from mosld {loss.item():.6f}; shares of choices {f.tolist()}")
+
+formula = E / N * probability * (f - (f * probability).sum(1, keepdim=True))
+(autograd,) = torch.autograd.grad(by_hand, z)
+print(
+    "Largest difference of the gradient by the formula and by autograd:",
+    (formula - autograd).abs().max().item(),
+)
+balance_agrees = torch.allclose(by_hand, loss, atol=1e-6) and torch.allclose(formula, autograd, atol=1e-6)
 
 # %% [markdown]
 # ## What it costs
@@ -216,15 +264,25 @@ print("The same as before:", torch.equal(before, after))
 # ## Questions to try
 #
 # 1. With K = E, what is left of the router's choice? And with E = 1?
+#    <details><summary>Solution</summary>With K = E nothing is cut away: the gates are the whole softmax, and the router weighs without choosing. With
+#    E = 1 the softmax of one number is 1, so there is no router at all, and the layer is LoRA.</details>
 # 2. Put `dropout_on="activations"` into `adapted`. Which line of the hand-written layer changes?
+#    <details><summary>Solution</summary>The last: the mask is on the token, `layer.A @ (mask * x[n])`, and every token has a draw of its
+#    own.</details>
 # 3. `share="B"` shares the other matrix. How many parameters does that cost on LLaMA2-7B, where q and v are square? (Try `count`.)
+#    <details><summary>Solution</summary>As many: where d_in = d_out, one A and E matrices B are as large as E matrices A and one B.</details>
 # 4. At the start B is zero. Which of the gradients above is zero then, and what follows for the first step?
+#    <details><summary>Solution</summary>dL/dA = Σ (gₑ Bₑᵀ dL/dy) xᵀ is zero, and so is the router's, since the gates scale something that is zero:
+#    only the
+#    B move in the first step. Notebook 3 shows it.</details>
+# 5. When is the balance loss 1 although experts are chosen unevenly?
+#    <details><summary>Solution</summary>Where p is even: L_b = E Σ fₑ / E = Σ fₑ = 1 whatever f is. It then has a gradient all the same.</details>
 #
 # ## What was shown
 
 # %%
 assert lora_agrees and mola_agrees and mosl_agrees and mosld_agrees
-assert gradients_agree
+assert gradients_agree and balance_agrees
 assert (counts["lora"], counts["mosld"], counts["mola"]) == (4_194_304, 13_893_632, 22_282_240)
 assert torch.allclose(routing.gate.sum(0), torch.ones(len(tokens))) and ((routing.gate > 0).sum(0) == K).all()
 assert torch.equal(before, after)

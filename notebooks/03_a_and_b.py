@@ -17,6 +17,9 @@
 #
 # **You need** notebook 1. The runs take about two minutes.
 #
+# The paper is [arXiv 2412.08946](https://arxiv.org/abs/2412.08946). Later work disagrees with its premise: ALoRA
+# ([2509.25414](https://arxiv.org/abs/2509.25414)) finds that A changes little and B a lot.
+#
 # | definition | A over the mean of the $B_e$ of |
 # |---|---|
 # | updates | tokens that reach an entry in a step |
@@ -31,6 +34,7 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
+import torch
 from IPython.display import Markdown
 
 from mosld import figures
@@ -63,6 +67,42 @@ runs = {f"seed{seed}": config.replace(seed=seed) for seed in SEEDS}
 logs = list(train_all(runs, folder, jobs=1 if FAST else 2, progress=figures.progress()).values())
 
 # %% [markdown]
+# ## Where the gradient of A comes from
+#
+# One linear, $y = W x + s \sum_e g_e B_e A x$ with $s = \alpha / r$. Let $D = \partial L / \partial y$, one row a token. Then
+#
+# $$\frac{\partial L}{\partial A} = \sum_e G_e, \quad G_e = s\, \big(g_e \odot (D B_e)\big)^{\!\top} X,
+# \qquad \frac{\partial L}{\partial B_e} = s\, (g_e \odot D)^{\!\top} (X A^{\!\top}).$$
+#
+# Two things follow. Every expert adds its own share $G_e$ to the gradient of the one A, so A hears all tokens and $B_e$ only those sent to it. And
+# with $B_e = 0$, as at the start, every $G_e$ is zero: **in the first step A cannot move**, whatever the batch says. Checked against autograd:
+
+# %%
+torch.manual_seed(0)
+N, d, r, E = 6, 8, 2, 3
+X, W, A = torch.randn(N, d), torch.randn(d, d), torch.randn(r, d, requires_grad=True)
+gates, target = torch.rand(N, E), torch.randn(N, d)
+
+
+def gradients(B):
+    """dL/dA and dL/dB of L = |y - target|^2 / 2 by autograd, and the G_e by the formula."""
+    B = B.clone().requires_grad_()
+    y = X @ W.T + sum(gates[:, e : e + 1] * (X @ A.T @ B[e].T) for e in range(E))
+    of_a, of_b = torch.autograd.grad(((y - target) ** 2).sum() / 2, [A, B])
+    D = (y - target).detach()
+    G = torch.stack([(gates[:, e : e + 1] * (D @ B[e])).T @ X for e in range(E)]).detach()
+    return of_a, of_b, G
+
+
+of_a, of_b, G = gradients(torch.randn(E, d, r))
+at_start_a, at_start_b, _ = gradients(torch.zeros(E, d, r))
+print(f"sum of G_e against autograd: largest difference {(G.sum(0) - of_a).abs().max():.1e}")
+print(f"with B = 0: size of dL/dA {at_start_a.norm():.1f}, of dL/dB {at_start_b.norm():.1f}")
+sum_agrees = torch.allclose(G.sum(0), of_a, atol=1e-4) and at_start_a.norm() == 0 < at_start_b.norm()
+
+# %% [markdown]
+# ## The runs
+#
 # First, whether both optimisers learn at these rates: one that stands still has no imbalance worth measuring.
 
 # %%
@@ -73,6 +113,16 @@ losses = figures.tables(logs, "losses").query("step > 0")
 begun, ended = losses[losses.step <= 5], losses[losses.step > config.steps - 5]
 learned = pd.concat([part.groupby("arm", sort=False).loss.mean() for part in (begun, ended)], axis=1)
 learned.set_axis(["mean loss of the first 5 steps", "of the last 5"], axis=1).astype(float).round(3)
+
+# %% [markdown]
+# ## One linear at the end
+#
+# The machine as it stands after one of the runs: bars of norms and steps in each box, and at the right the four definitions, a mark an arm. The
+# first two
+# arms are AdamW without and with dropout, the others SGD.
+
+# %%
+figures.machine(logs[0])
 
 # %% [markdown]
 # ## Norms, expert by expert
@@ -188,9 +238,15 @@ print(f"E = K = 2: log2 of the update counts is {counts.abs().max():.3f} at ever
 # ## Questions to try
 #
 # 1. Definitions that disagree in sign cannot all support one story. Which would you want to be balanced, and why?
+#    <details><summary>A view</summary>The relative step says how fast a matrix turns into another one, so it is nearest to "learning"; the count says
+#    how much data a matrix hears. Neither is the paper's own, which does not define its imbalance.</details>
 # 2. Under SGD a step is the gradient times the rate. Which two of the four definitions must then agree?
+#    <details><summary>Solution</summary>Gradient and step: the common rate leaves their ratio as it is. The last cell asserts it.</details>
 # 3. Raise the dropout rate to 0.5. Which definitions move, and does accuracy follow?
 # 4. `share="B"` or `share="none"`: what becomes of each definition?
+#    <details><summary>Solution</summary>With none shared both sides hear the same tokens: the count is 0. With B shared the roles change and the
+#    count
+#    is log2 (K / E), below 0.</details>
 #
 # ## What was shown
 
@@ -199,7 +255,7 @@ updates = table[table.definition == "updates"]
 for name, p in zip(logs[0].arms, (0.0, 0.1, 0.0, 0.1), strict=True):
     expected = math.log2(4 / 2 * (1 - p))
     assert (updates[updates.arm == name].log2_ratio - expected).abs().max() < 1e-3
-assert counts.abs().max() < 1e-6
+assert counts.abs().max() < 1e-6 and sum_agrees
 sgd = table[(table.arm == plain["SGD"]) & (table.step > 1)].pivot_table(
     index=["seed", "step", "linear"], columns="definition", values="log2_ratio"
 )
