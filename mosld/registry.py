@@ -1,13 +1,15 @@
 """The registries: adapter methods and backbones by name. Nothing here imports torch.
 
-A new adapter method is one file in `mosld/adapters/` and one line here: its module, its label, the knobs its definition settles,
-the paper's balance coefficient and the number of trainable parameters of one adapted linear.
+A new adapter method is one file in `mosld/adapters/` and one line here: its module, its label, the knobs its definition settles, the paper's
+balance coefficient and the number of trainable parameters of one adapted linear. Another package registers its own: see `installed`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
 from typing import Any
 
 
@@ -205,6 +207,29 @@ METHODS["lora-matched"] = MethodEntry(
     options={"match": Option("mosld", help="The method, with these same knobs, whose parameter count is matched.", choices=tuple(METHODS))},
     routes_by=NO_ROUTER,
 )
+
+
+def installed() -> dict[str, MethodEntry]:
+    """Methods that other packages bring: entry points of the group `mosld.methods`, each a `MethodEntry` under the method's name.
+
+    One that cannot be loaded is warned of and left out; none takes the name of a method that is here.
+    """
+    found = {}
+    for point in entry_points(group="mosld.methods"):
+        try:
+            entry = point.load()
+        except Exception as error:  # another package's code
+            warnings.warn(f"mosld: the method '{point.name}' of {point.value} cannot be loaded ({type(error).__name__}: {error}).", stacklevel=2)
+            continue
+        if not isinstance(entry, MethodEntry) or point.name in METHODS:
+            why = "has the name of a method of the lab" if point.name in METHODS else "is no MethodEntry"
+            warnings.warn(f"mosld: the method '{point.name}' of {point.value} is left out: it {why}.", stacklevel=2)
+            continue
+        found[point.name] = entry
+    return found
+
+
+METHODS |= installed()
 
 # Short names of backbones; anything with a slash is taken as the id of a model on the hub.
 BACKBONES: dict[str, str] = {

@@ -1,7 +1,9 @@
 """docs/add-a-method.md: its blocks are run as they stand, and its method passes what every method must pass."""
 
 import importlib.util
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,3 +70,26 @@ def test_it_trains_as_an_arm(blocks, capsys):
 
 def test_it_is_short(blocks):
     assert len((blocks["mosld/adapters/coslora.py"] + blocks["mosld/registry.py"]).splitlines()) < 100
+
+
+def test_another_package_registers_a_method(blocks, tmp_path):
+    """Installed as pip would leave it: the modules and a dist-info with the entry point. A second entry point is broken and is named."""
+    package, info = tmp_path / "mypackage", tmp_path / "mypackage-1.0.dist-info"
+    package.mkdir(), info.mkdir()
+    (package / "__init__.py").touch()
+    (package / "coslora.py").write_text(blocks["mosld/adapters/coslora.py"], encoding="utf-8")
+    line = blocks["mosld/registry.py"].strip().removeprefix('"coslora":').rstrip(",").replace("mosld.adapters.coslora", "mypackage.coslora")
+    (package / "entry.py").write_text(f"from mosld.registry import MethodEntry, Option\nCOSLORA = {line.strip()}\n", encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1.0\n")
+    points = ["coslora = mypackage.entry:COSLORA", "broken = mypackage.nowhere:X", "mosld = mypackage.entry:COSLORA"]
+    (info / "entry_points.txt").write_text("\n".join(["[mosld.methods]", *points]) + "\n")
+    code = (
+        "from mosld.cli import main; import sys; main(['params', '--method', 'coslora', '--experts', '2', '--options', 'tau=0.2']);"
+        "from mosld.adapters import method_class; print(method_class('coslora').__module__);"
+        "from mosld.registry import METHODS; print('broken' in METHODS)"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(PAGE.parents[1])])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    # q and v of 32 layers of 4096: r d_in + E r d_out + E d_in
+    assert done.stdout.split() == [str(64 * (8 * 4096 + 2 * 8 * 4096 + 2 * 4096)), "mypackage.coslora", "False"], done.stderr
+    assert "the method 'broken' of mypackage.nowhere:X cannot be loaded" in done.stderr and "has the name of a method of the lab" in done.stderr
