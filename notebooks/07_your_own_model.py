@@ -20,6 +20,7 @@
 
 # %%
 import json
+import logging
 import os
 import tempfile
 import warnings
@@ -158,9 +159,10 @@ class Matcher(torch.nn.Module):
 # The adapters themselves stay in float32, or most of their small steps would be rounded away.
 
 # %%
-warnings.filterwarnings(
-    "ignore", category=FutureWarning
-)  # transformers gives the next method another name in version 6
+# transformers gives the next method another name in version 6; bitsandbytes, where it is installed, speaks of kernels not needed here
+warnings.filterwarnings("ignore", category=FutureWarning)
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+model.config.use_cache = False  # nothing is generated, and checkpointing cannot keep it
 model.gradient_checkpointing_enable({"use_reentrant": False})
 
 arguments = transformers.TrainingArguments(
@@ -213,13 +215,15 @@ figures.curves(
 # %% [markdown]
 # ## The same by hand
 #
-# What the Trainer did, as a loop: no checkpointing, everything else alike. It must come to the same adapters.
+# What the Trainer did, as a loop. It must come to the same adapters.
 
 
 # %%
 def by_hand(steps):
     """A fresh copy of the model, trained by a loop; returns its handle."""
     copy = backbone.replica()
+    copy.config.use_cache = False
+    copy.gradient_checkpointing_enable({"use_reentrant": False})
     handle = attach(copy, AdapterConfig(method="mosld", rank=8, experts="4", top_k=2, dropout=0.1))
     matcher = Matcher(copy, handle).train()
     optimiser = torch.optim.AdamW(handle.parameters(), lr=3e-3, weight_decay=0.0, fused=True)

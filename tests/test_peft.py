@@ -95,6 +95,26 @@ def test_peft_and_handle_give_the_same_numbers_bit_for_bit(method):
         assert torch.equal(record.gate, handle.routing()[name].gate)
 
 
+def test_lora_equals_pefts_own_over_ten_steps():
+    ours = get_peft_model(BERT.build().double(), config("lora", rank=4, alpha=16, dropout=0.0))
+    theirs = get_peft_model(BERT.build().double(), peft.LoraConfig(r=4, lora_alpha=16, target_modules=QV), autocast_adapter_dtype=False)
+    state = dict(theirs.named_parameters())
+    mine = [p for a in Sets.of(ours).adapters for p in (a.A, a.B)]
+    of = [state[f"base_model.model.{a.site.name}.lora_{m}.default.weight"] for a in Sets.of(ours).adapters for m in "AB"]
+    with torch.no_grad():
+        for p, q in zip(mine, of, strict=True):
+            q.copy_(p)
+    for model, parameters in ((ours, mine), (theirs, of)):
+        model.eval()
+        optimiser = torch.optim.AdamW(parameters, lr=0.01)
+        for _ in range(10):
+            model(**batch()).loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+    for p, q in zip(mine, of, strict=True):
+        torch.testing.assert_close(p, q, atol=1e-9, rtol=1e-7)
+
+
 @pytest.mark.parametrize("method", ["mosld", "lora", "mixlora", "mtl-lora", "mor1e"])
 def test_save_and_load(tmp_path, method):
     model = adapted(method)
