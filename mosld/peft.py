@@ -270,14 +270,21 @@ class MoSLDModel(BaseTuner):
 
 
 @contextmanager
-def texts(model: nn.Module, task: Tensor | None = None, instance: Tensor | None = None, step: int | None = None) -> Iterator[None]:
+def texts(
+    model: nn.Module,
+    task: Tensor | None = None,
+    instance: Tensor | None = None,
+    step: int | None = None,
+    question: Tensor | None = None,
+    instruction: Tensor | None = None,
+) -> Iterator[None]:
     """What the forward and backward passes inside the block know of their texts; arguments as in `Handle.context`."""
     context = Sets.of(model).context_now
-    context.task, context.instance, context.step = task, instance, step
+    context.task, context.instance, context.step, context.question, context.instruction = task, instance, step, question, instruction
     try:
         yield
     finally:
-        context.task = context.instance = context.step = None
+        context.task = context.instance = context.step = context.question = context.instruction = None
 
 
 def routing(model: nn.Module) -> dict[str, Routing]:

@@ -351,3 +351,22 @@ def test_every_knob_of_the_schema_is_there_once():
     fields = {f for f in MoSLDConfig.__dataclass_fields__}
     assert set(AdapterConfig.model_fields) - {"targets", "exclude"} <= fields
     assert all(MoSLDConfig.__dataclass_fields__[k].metadata["help"] for k in AdapterConfig.model_fields if k not in ("targets", "exclude"))
+
+
+@pytest.mark.parametrize("router", ["text", "instruction", "task", "random", "hash", "uniform"])
+def test_every_router_is_as_in_a_handle_and_comes_back_from_disk(tmp_path, router):
+    model = adapted("mosld", router=router, tasks=2)
+    instruction = torch.zeros_like(batch()["input_ids"])
+    instruction[:, 1:3] = 1
+    known = {"task": torch.tensor([0, 1]), "instruction": instruction}
+    with texts(model, **known):
+        expected = logits(model)
+    handle = attach(other := BERT.build(), config("mosld", router=router).adapter(("q", "v")), tasks=2)
+    for own, theirs in zip(handle.adapters, Sets.of(model).adapters, strict=True):
+        own.load_state_dict(theirs.state_dict())
+    with handle.context(**known):
+        assert torch.equal(logits(other), expected)
+    model.save_pretrained(tmp_path)
+    again = PeftModel.from_pretrained(BERT.build(seed=0), tmp_path)
+    with texts(again, **known):
+        assert torch.equal(logits(again), expected)
