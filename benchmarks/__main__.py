@@ -51,8 +51,11 @@ def main() -> None:
     print(f"\n{timing.machine()}\n", flush=True)
     found = []
     for name in parts:
-        found += (some := importlib.import_module(f"benchmarks.{name}").measure(given.seconds))
-        print(timing.table(some) + "\n", flush=True)
+        print("\n".join(timing.HEAD), flush=True)
+        for row in importlib.import_module(f"benchmarks.{name}").measure(given.seconds):
+            print(timing.line(row), flush=True)
+            found.append(row)
+        print(flush=True)
     if given.out:
         given.out.write_text(f"{timing.machine()}\n\n{timing.table(found)}\n")
 

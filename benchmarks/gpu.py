@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import torch
 
@@ -22,24 +23,23 @@ RUNS = 20  # side by side
 PLACE = {"device": "cuda", "dtype": torch.bfloat16}
 
 
-def measure(seconds: float) -> list[Row]:
+def measure(seconds: float) -> Iterator[Row]:
     if not torch.cuda.is_available():
         print("gpu: this machine has no CUDA device; nothing is measured.", flush=True)
-        return []
+        return
     torch.manual_seed(0)
-    out = side_by_side(seconds)
+    yield from side_by_side(seconds)
     for balance in (0.0, 0.01):
         words = "with balance loss" if balance else "without balance loss"
         times = take_turns(linear(4096, 4096, balance), seconds / 2, settle=torch.cuda.synchronize)
-        out += rows(f"linear, d 4096, 4,096 tokens, {words}", times, lora=BF16)
+        yield from rows(f"linear, d 4096, 4,096 tokens, {words}", times, lora=BF16)
     for targets, layers, texts, length in (("q,v", 4, 2, 2048), (",".join(steps.LINEARS), 8, 4, 2048)):
         work = f"step, {layers} layers of LLaMA-7B's shape, {targets.replace(',', ' ')}, {texts * length:,} tokens"
         found = large(targets, layers, texts, length)
-        timed = rows(work, take_turns(found, seconds, 8, torch.cuda.synchronize), lora=BF16)
-        out += timed + [Row(f"peak memory: {work}", name, f"{n / 2**30:.2f} GiB") for name, n in peaks(found).items()]
+        yield from rows(work, take_turns(found, seconds, 8, torch.cuda.synchronize), lora=BF16)
+        yield from (Row(f"peak memory: {work}", name, f"{n / 2**30:.2f} GiB") for name, n in peaks(found).items())
         del found
         torch.cuda.empty_cache()
-    return out
 
 
 def side_by_side(seconds: float, device: str = "cuda") -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import nn
@@ -69,12 +69,10 @@ def candidates(d: int, tokens: int = TOKENS, lora: dict[str, bool] | None = None
     return out
 
 
-def measure(seconds: float) -> list[Row]:
-    out = []
+def measure(seconds: float) -> Iterator[Row]:
     for d in WIDTHS:
         work = f"linear, d {d}, {TOKENS} tokens"
         times = take_turns(candidates(d), seconds)
-        out += rows(work, times)
+        yield from rows(work, times)
         ours = times[f"MoSLD, {EXPERTS} experts"]
-        out += [Row(work, f"{name} over MoSLD", f"{ratio(times[name], ours)} times") for name in times if "loop" in name]
-    return out
+        yield from (Row(work, f"{name} over MoSLD", f"{ratio(times[name], ours)} times") for name in times if "loop" in name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from benchmarks import steps
@@ -23,7 +25,7 @@ def kept(step: steps.Step) -> int:
     return sum(sizes.values())
 
 
-def measure(seconds: float) -> list[Row]:
+def measure(seconds: float) -> Iterator[Row]:
     del seconds
     works = []
     for d in WIDTHS:
@@ -34,10 +36,8 @@ def measure(seconds: float) -> list[Row]:
     works.append(
         (f"step of nano, q and v, {steps.TEXTS} x {steps.TOKENS} tokens", steps.candidates(model, loss, "q,v", ["query", "value"], [4, 8], mask=mask))
     )
-    out = []
     for work, found in works:
         size = {name: kept(step) for name, step in found.items()}
         for name, n in size.items():
             over = [f"{n / size[over]:.2f}" if size[over] and name != over else "" for over in (FROZEN, LORA)]
-            out.append(Row(f"kept for backward: {work}", name, f"{n / 2**20:.2f} MiB", *over))
-    return out
+            yield Row(f"kept for backward: {work}", name, f"{n / 2**20:.2f} MiB", *over)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
 import torch
@@ -127,8 +127,7 @@ def llama(width: int, layers: int, texts: int, tokens: int, feed: int | None = N
     return model, lambda m: m(input_ids=ids).last_hidden_state.float().square().mean()
 
 
-def measure(seconds: float) -> list[Row]:
-    out = []
+def measure(seconds: float) -> Iterator[Row]:
     for name in ("nano", "minilm"):
         try:
             model, loss, mask = encoder(name)
@@ -136,12 +135,11 @@ def measure(seconds: float) -> list[Row]:
             print(error, flush=True)
             continue
         steps = candidates(model, loss, "q,v", ["query", "value"], [4, 8], mask=mask)
-        out += rows(f"step of {name}, q and v, {TEXTS} x {TOKENS} tokens", take_turns(steps, seconds, 6))
+        yield from rows(f"step of {name}, q and v, {TEXTS} x {TOKENS} tokens", take_turns(steps, seconds, 6))
     model, loss = llama(256, 4, 8, 64)
     for targets in ("q,v", ",".join(LINEARS)):
         ends = [LINEARS[t] for t in targets.split(",")]
         words = "q and v" if targets == "q,v" else "all seven linears"
-        out += rows(
+        yield from rows(
             f"step of a LLaMA, width 256, 4 layers, {words}, 8 x 64 tokens", take_turns(candidates(model, loss, targets, ends, [4]), seconds, 6)
         )
-    return out

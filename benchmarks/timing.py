@@ -71,10 +71,17 @@ def rows(work: str, times: dict[str, list[float]], frozen: str = FROZEN, lora: s
     return [Row(work, name, duration(t), *ratios[name]) for name, t in times.items()]
 
 
+HEAD = ("| work | candidate | measured | to the frozen part | to one peft LoRA |", "|---|---|---|---|---|")
+
+
+def line(row: Row) -> str:
+    """One line of Markdown."""
+    return f"| {row.work} | {row.candidate} | {row.value} | {row.to_frozen} | {row.to_lora} |"
+
+
 def table(found: Iterable[Row]) -> str:
     """Markdown."""
-    lines = ["| work | candidate | measured | to the frozen part | to one peft LoRA |", "|---|---|---|---|---|"]
-    return "\n".join(lines + [f"| {r.work} | {r.candidate} | {r.value} | {r.to_frozen} | {r.to_lora} |" for r in found])
+    return "\n".join([*HEAD, *map(line, found)])
 
 
 def machine() -> str:

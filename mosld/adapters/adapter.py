@@ -403,8 +403,8 @@ class Adapter(nn.Module):
 
     def draw_mask(self, w: Tensor) -> Tensor:
         keep = 1 - self.context.dropout
-        self.mask = torch.empty_like(w).bernoulli_(keep, generator=self.context.draws()).div_(keep)
-        return self.mask
+        mask = vars(self)["mask"] = torch.empty_like(w).bernoulli_(keep, generator=self.context.draws()).div_(keep)
+        return mask
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """(down, up): the factor next to the input and the one next to the output, with this forward pass's weight dropout."""
@@ -564,11 +564,10 @@ class Adapter(nn.Module):
             loss = call.z if loss is None else loss + call.z
         if call.again:
             return
-        self.ran = True
-        self.silent = self.training and not grad and self.context.depth > 0 and self.context.grad
-        self.aux = loss if self.aux is None or self.context.depth == 0 else self.aux if loss is None else self.aux + loss
-        if p is not None:
-            self.last = Routing(p.detach(), g.detach(), call.mask, call.shape)
+        silent = self.training and not grad and self.context.depth > 0 and self.context.grad
+        aux = loss if self.aux is None or self.context.depth == 0 else self.aux if loss is None else self.aux + loss
+        last = self.last if p is None else Routing(p.detach(), g.detach(), call.mask, call.shape)
+        vars(self).update(ran=True, silent=silent, aux=aux, last=last)  # at once: a module looks each name up among its parameters first
 
     def clear(self) -> None:
         """Forget the last pass."""
