@@ -37,12 +37,14 @@ def test_what_a_router_reads(word, task, words):
 
 def test_a_collapse_is_said_from_an_eighth_of_the_experts():
     assert collapse_sentence(3, 32) == "" and collapse_sentence(4, 32) == "The routers have collapsed: 4 of 32 experts are idle."
+    assert collapse_sentence(4, 32, "balance 0") == "The routers of balance 0 have collapsed: 4 of 32 experts are idle."
 
 
 def test_routers_that_read_different_things():
-    told = routers_sentence([("router token", 0.7, 0.004, 1.0), ("router instruction", 0.03, 0.55, 1.0)])
-    assert told.startswith("router instruction sends tasks") and ".004 (word .70)" in told
-    assert routers_sentence([("a", 0.7, 0.004, 1.0), ("b", 0.6, 0.01, 1.0)]).startswith("No router sends tasks")
+    told = routers_sentence([("token", 0.7, 0.004, 1.0), ("instruction", 0.03, 0.55, 1.0)])
+    assert told == "A router that reads the instruction sends tasks: the task tells .55 of 1 bit; with others .004 (token)."
+    told = routers_sentence([("token", 0.7, 0.004, 1.0), ("text", 0.6, 0.01, 1.0)])
+    assert told == "No router sends tasks, whatever it reads: of 1 bit the task tells .004 (token), .01 (text)."
 
 
 def test_a_against_b_in_one_arm():

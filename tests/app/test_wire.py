@@ -61,7 +61,7 @@ def test_unpacked_is_what_was_packed():
     assert (
         text == [["mood", "?", "supercalifragi"], 1, "question"]
         and len(says) == 3
-        and says[0] == "The routers have collapsed: 2 of 8 experts are idle."
+        and says[0] == "The routers of dropout 0 have collapsed: 1 of 4 experts are idle."
     )
     loss, extra, lr, dropout, scores, (first, count, raw, halves, extras) = arms[1]
     assert (loss, extra, lr, dropout, scores, first, count) == (1.235, 0.01, 0.003, 0.1, [0.5, 0.75], 0, 1)

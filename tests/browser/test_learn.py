@@ -1,7 +1,7 @@
 """Lessons on the real page: the picture beside the text, nothing told before the guess, recorded runs without a place, one thing to try."""
 
 import pytest
-from browser_helpers import LONG, faults, wait
+from browser_helpers import LONG, faults, room, wait
 
 from mosld.ui.learn.lessons import LESSONS
 
@@ -26,7 +26,7 @@ def test_text_and_picture_stand_in_one_viewport(visit, zoom):
 def test_the_answer_comes_after_the_guess_and_the_guess_is_in_the_picture(visit):
     page = opened(visit, 1)
     assert page.evaluate("MoSLD.index()") == 0 and "right before training" in page.inner_text("#figure-lesson")
-    assert "test" not in page.locator("#figure-lesson svg[role=group]").inner_text()
+    assert "test" not in page.locator("#figure-lesson svg[role=group]").text_content()
     page.click("#lesson-play")
     page.wait_for_function("document.querySelector('.lab-told').innerText.includes('Choose an answer first')")
     page.locator(".lab-guesses button").nth(1).click()
@@ -57,8 +57,15 @@ def test_a_lesson_is_run_and_its_answer_read_from_that_run(visit):
     wait(page, "!MoSLD.replay && MoSLD.frames.length > 1")
     page.wait_for_function("document.querySelector('#lesson-answer')?.innerText.includes('Your run shows')", timeout=3 * LONG)
     assert page.inner_text("#lesson-run") == "Run it again, another seed" and LESSONS[0].runs[0].to_url() in page.url
+
+
+def test_back_from_a_lesson_stays_in_the_lab(visit):
+    page = visit()
+    room(page, "Learn")
+    page.click("#lesson-next")
+    page.wait_for_function("location.search.includes('lesson=2')")
     page.go_back()
-    assert page.evaluate("document.querySelector('.lab-head') !== null")  # Back stays in the lab
+    page.wait_for_function("document.body.dataset.room === 'watch' && !location.search.includes('lesson')")
 
 
 def test_a_wrong_number_says_so(visit):

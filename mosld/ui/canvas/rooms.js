@@ -67,7 +67,8 @@
       return M.changed("frames");
     }
     if (!chosen && M.header && !M.replay) return run; // a run of one's own is there
-    M.receive({ ...run, k: "run", run: 0, replay: true, chosen, name, note: "" });
+    const { note, kind } = M.kind === "error" && !chosen ? M : { note: "", kind: "" }; // a refusal stays till something is done
+    M.receive({ ...run, k: "run", run: 0, replay: true, chosen, name, note, kind, state: M.state });
     if (play && !M.calm() && M.play) { M.seek(0); M.play(); }
     return run;
   };

@@ -3,7 +3,7 @@
 //   `name` is read aloud, `tip` shown on hover, focus and tap (a text or a function), `act` done on click, Enter and space.
 // - The whole picture is one tab stop; arrow keys go from mark to mark.
 ((M) => {
-  const NS = "http://www.w3.org/2000/svg", LEAST = 90; // milliseconds between two drawings while frames stream
+  const NS = "http://www.w3.org/2000/svg", LEAST = 110; // milliseconds between two drawings while frames stream
   const ruler = document.createElement("canvas").getContext("2d");
   M.measure = (text, size = 12, weight = 400) => { ruler.font = M.font(size, weight); return ruler.measureText(text).width; };
   M.fit = (text, room, size = 12, weight = 400) => {
@@ -102,6 +102,7 @@
       if (stamp && now === last) return;
       last = now;
       pen.height = draw(pen, width);
+      svg.drawn = (svg.drawn || 0) + 1;
     }
     const mark = (force) => { if (force) last = ""; if (!asked) { asked = true; const rest = LEAST - (Date.now() - painted); if (rest > 0 && (M.state === "running" || M.playing)) setTimeout(() => requestAnimationFrame(paint), rest); else requestAnimationFrame(paint); } };
     M.on((what) => mark(what === "theme" || what === "choice"));

@@ -235,7 +235,7 @@ def place(lab: Lab) -> None:
                 another = gr.Button("Another row", size="md", elem_id="inspect-another")
         with gr.Row(elem_id="inspect-choices"):
             task, arm, linear = (
-                gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"inspect-{name}", min_width=120)
+                gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"inspect-{name}", min_width=120, allow_custom_value=True)
                 for name, label in (("task", "Task"), ("arm", "Arm"), ("linear", "Layer and projection"))
             )
             steer = gr.Dropdown(

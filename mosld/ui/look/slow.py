@@ -89,7 +89,7 @@ def place(lab: Lab) -> None:
     with gr.Column(elem_id="slow"):
         with gr.Row(elem_id="slow-choices"):
             arm, linear = (
-                gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"slow-{name}", min_width=120, scale=2)
+                gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"slow-{name}", min_width=120, scale=2, allow_custom_value=True)
                 for name, label in (("arm", "Arm"), ("linear", "Layer and projection"))
             )
             row = gr.Dropdown([("…", 0)], value=0, label="Question of the batch", elem_id="slow-row", min_width=160, scale=4)

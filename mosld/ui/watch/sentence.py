@@ -50,18 +50,21 @@ def reads_sentence(word: float, task: float, most: float, who: str = "The router
     return f"{who} hardly tells anything apart: the word gives {number(word)} of {of}, the task {number(task)}."
 
 
-def collapse_sentence(idle: int, experts: int) -> str:
-    """A router that has collapsed, or the empty text."""
-    return f"The routers have collapsed: {idle} of {experts} experts are idle." if experts and idle / experts >= IDLE else ""
+def collapse_sentence(idle: int, experts: int, arm: str = "") -> str:
+    """Routers that have collapsed, those of `arm` where there are others, or the empty text."""
+    if not experts or idle / experts < IDLE:
+        return ""
+    return f"The routers{arm and f' of {arm}'} have collapsed: {idle} of {experts} experts are idle."
 
 
 def routers_sentence(arms: list[tuple[str, float, float, float]]) -> str:
-    """Arms whose routers read different things: (name, word, task, most) each."""
-    parts = ", ".join(f"{name} {number(task)} (word {number(word)})" for name, word, task, _ in arms)
+    """Arms whose routers read different things: (what is read, bits told of word and of task, most) each."""
     top = max(arms, key=lambda a: a[2])
+    of = f"{number(top[3])} bit".replace("1.0 bit", "1 bit")
     if top[2] < TELLS * top[3]:
-        return f"No router sends tasks: of {number(top[3])} bit the task tells {parts}."
-    return f"{top[0]} sends tasks, the task tells of {number(top[3])} bit: {parts}."
+        return f"No router sends tasks, whatever it reads: of {of} the task tells {', '.join(f'{number(a[2])} ({a[0]})' for a in arms)}."
+    rest = ", ".join(f"{number(task)} ({what})" for what, _, task, _ in arms if what != top[0])
+    return f"A router that reads the {top[0]} sends tasks: the task tells {number(top[2])} of {of}; with others {rest}."
 
 
 # A against B.
@@ -157,14 +160,15 @@ def _main(log: RunLog, frame: Frame) -> str:
             return f"{log.config.arm(0).label} has one A and one B a linear, and no router. " + balance_sentence(imbalance(probed.arms[0].linears))
         end = mean(scored.arms[0].accuracy.get(t) for t in log.tasks)
         return f"{log.config.arm(0).label}, without a router, answers {number(end)} of the questions right; untrained {number(start)}."
-    idle, experts = sum(p.idle for i in routed for p in probed.arms[i].linears), sum(len(p.norm_ba) for i in routed for p in probed.arms[i].linears)
-    fallen = collapse_sentence(idle, experts)
+    counts = [(sum(p.idle for p in probed.arms[i].linears), sum(len(p.norm_ba) for p in probed.arms[i].linears), log.arms[i]) for i in routed]
+    idle, experts, worst = max(counts, key=lambda c: c[0] / c[1])
+    fallen = collapse_sentence(idle, experts, worst if len(counts) > 1 else "")
     if fallen:
         return fallen
     read = _latest(log, frame, lambda f: any(p.reads is not None for i in routed for p in f.arms[i].linears or []))
     if read is None:
         return "A router sends each word to its experts; what it goes by is measured at the next scoring."
-    bits = [(log.arms[i], found) for i in routed if (found := _bits(read.arms[i].linears))]
+    bits = [(getattr(log.config.arm(i), "router", "token"), found) for i in routed if (found := _bits(read.arms[i].linears))]
     if not bits:
         return "The gates here come from no router that reads words."
     kinds = {getattr(log.config.arm(i), "router", "") for i in routed}
