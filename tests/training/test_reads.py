@@ -6,9 +6,14 @@ from collections import Counter
 import pytest
 import torch
 
+from mosld.backbones import nano
+from mosld.backbones.base import Decoder
 from mosld.config import RunConfig
+from mosld.tasks import world
 from mosld.training import Frame, Trainer
+from mosld.training.arms import Arm
 from mosld.training.frame import READS
+from mosld.training.probe import Reader
 from mosld.training.sentence import WORDS, gates_of, pick, words_of
 
 VALUES = {"tasks": "world/mood,world/place", "layers": 1, "steps": 4, "batch": 4, "eval_every": 2, "eval_rows": 20, "rank": 4}
@@ -130,3 +135,28 @@ def test_sizes_of_gradient_and_step_are_what_the_ratios_are_made_of(trainer):
     for index, quantity in ((1, "gradient"), (2, "step")):
         assert torch.tensor(rms[quantity, "A"] / rms[quantity, "B"]).log2().item() == pytest.approx(ratios[index], abs=1e-4)
     assert sizes.query("matrix == 'A'").expert.max() == 0 and sizes.query("matrix == 'B'").expert.max() == 3
+
+
+def test_a_decoders_question_is_read_once_and_every_option():
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    _, tokenizer, _ = nano.open_model()
+    size = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    torch.manual_seed(0)
+    decoder = Decoder("tiny", LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **size)), tokenizer, "")
+    bits = {}
+    for router in ("token", "task"):
+        arm = Arm("one", RunConfig(rank=4, router=router, arms=""), decoder, 2)
+        expected = 0
+        with Reader(arm.handle, arm.starts, 2) as reader, torch.inference_mode():
+            for index, name in enumerate(("world/mood", "world/place")):
+                rows = world.load(name).test[:30]
+                batch = decoder.batch(rows, [index] * len(rows))
+                arm.score(batch)
+                reader.add(batch)
+                own = batch.option_mask.sum(1)
+                expected += int(own.sum()) + sum(int(batch.attention_mask[n].sum() - own[n]) for n in batch.option_row[:, 0].tolist())
+        assert sum(labels.shape[1] for labels in reader.labels) == expected
+        bits[router] = dict(zip(READS, reader.read(tokenizer)[0]["reads"], strict=True))
+    assert bits["token"]["word"] > 0.9 > 0.1 > bits["token"]["task"]  # the first layer sees the token and nothing else
+    assert bits["task"]["task"] > 0.2 > bits["task"]["kind"]
