@@ -195,7 +195,7 @@ class _Mixtures(torch.autograd.Function):
         for t, u, own in zip(linears, columns, z, strict=True):
             y = torch.mm(own.t(), u.t()) if t.bias is None else torch.addmm(t.bias, own.t(), u.t())
             ys.append(y.addmm_(x, t.weight.t()).view(*shape[:-1], -1))
-        ctx.save_for_backward(given, tokens, stacked, hidden, z, p, g, weighed, pull, *columns, *tensors)
+        ctx.save_for_backward(given, tokens, stacked, hidden, z, p, g, pull, *tensors)
         ctx.settings, ctx.sinks, ctx.shape = (scale, top_k, balance), sinks, shape
         ctx.set_materialize_grads(False)
         if g is not None:
@@ -205,21 +205,21 @@ class _Mixtures(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_loss, dp, _, *dys):
-        given, tokens, stacked, hidden, z, p, g, weighed, pull, *tensors = ctx.saved_tensors
+        given, tokens, stacked, hidden, z, p, g, pull, *tensors = ctx.saved_tensors
         G = len(dys)
-        columns, tensors = tensors[:G], tensors[G:]
         linears = [Linear(*tensors[i : i + FIELDS]) for i in range(0, len(tensors), FIELDS)]
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph: a second derivative is to be taken
             return _again(ctx, given, tokens, linears, d_loss, dp, dys)  # of the very input: what was made of it in `forward` has no graph
         x = given.reshape(-1, given.shape[-1])
         first, N, (scale, _, _) = linears[0], len(x), ctx.settings
         dys = [x.new_zeros(N, len(t.weight)) if dy is None else dy.reshape(N, -1) for t, dy in zip(linears, dys, strict=True)]
-        dz = [torch.mm(u.t(), dy.t()) for u, dy in zip(columns, dys, strict=True)]
+        dz = [torch.mm(t.up.flatten(1).to(x.dtype).t(), dy.t()) for t, dy in zip(linears, dys, strict=True)]  # rounded again, not kept
         dz = (dz[0][None] if G == 1 else torch.stack(dz)).view(G, -1, *hidden.shape[2:])  # [G, 1 or E, r, N]
         d_logits = d_gate = None
         if g is None:
             d_hidden = dz.mul_(scale)
         else:
+            weighed = g * scale
             t = (dz * hidden).sum(2, dtype=g.dtype)  # [G, E, N]
             # The kept probabilities, renormalised, are the softmax over the kept logits: its Jacobian needs the gate alone.
             if first.gate is None:
