@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mosld import fetch
+from mosld import fetch, files
 from mosld.config import ConfigError
 from mosld.tasks.real import FORMAT
 from mosld.tasks.rows import Row, clean, dump
@@ -23,16 +23,16 @@ def adopt(folder: str | Path) -> dict[str, int]:
     """Put the tasks of `NAMES` that `folder` holds into the cache; returns how many rows each has. Raises ConfigError where there is none."""
     out = {}
     for name, instruction in NAMES.items():
-        files = {part: Path(folder) / f"{name}.{part}.jsonl" for part in ("train", "test")}
-        if not all(f.is_file() for f in files.values()):
+        parts = {part: Path(folder) / f"{name}.{part}.jsonl" for part in ("train", "test")}
+        if not all(f.is_file() for f in parts.values()):
             continue
         rows = []
-        for part, file in files.items():
+        for part, file in parts.items():
             for line in file.read_text(encoding="utf-8").splitlines():
                 values = json.loads(line)
                 rows.append(Row(f"{instruction}: {values['question']}", tuple(values["options"]), values["answer"], held=part == "test"))
         rows = clean(rows)
-        fetch.write(fetch.cache_dir() / "real" / f"{name}.jsonl", dump({"format": FORMAT, "source": SOURCE}, rows))
+        files.write(fetch.cache_dir() / "real" / f"{name}.jsonl", dump({"format": FORMAT, "source": SOURCE}, rows))
         out[f"real/{name}"] = len(rows)
     if not out:
         raise ConfigError(f"data: '{folder}' holds none of {', '.join(f'{n}.train.jsonl' for n in NAMES)}.")

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 
-from mosld import fetch
+from mosld import files
 from mosld.config import ConfigError
 from mosld.studies.claims import CLAIMS
 
@@ -107,9 +107,9 @@ def add(folder: Path, name: str, records: Iterable[dict]) -> None:
             short = hashlib.sha256(text.encode()).hexdigest()[:8]
             environments[short], records[i] = r["env"], {**r, "env": short}
     if len(environments) > before:
-        fetch.write(Path(folder) / "environments.json", json.dumps(environments, indent=1, sort_keys=True) + "\n")
+        files.write(Path(folder) / "environments.json", json.dumps(environments, indent=1, sort_keys=True) + "\n")
     if records:
-        fetch.write(Path(folder) / f"{name}.jsonl", "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records))
+        files.write(Path(folder) / f"{name}.jsonl", "".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records))
 
 
 def _environments(folder: Path) -> dict[str, dict]:
@@ -126,7 +126,7 @@ def collect(sources: Iterable[Path], folder: Path = FOLDER) -> int:
         for key, record in load(source).items():
             if key not in runs or record["began"] < runs[key]["began"]:
                 runs[key] = record
-    fetch.write(Path(folder) / "environments.json", json.dumps(environments, indent=1, sort_keys=True) + "\n")
+    files.write(Path(folder) / "environments.json", json.dumps(environments, indent=1, sort_keys=True) + "\n")
     for name in sorted({r["setting"] for r in runs.values()}):
         add(folder, name, sorted((r for r in runs.values() if r["setting"] == name), key=lambda r: r["key"]))
     return len(runs)
