@@ -76,7 +76,7 @@ def evidence(differences: Sequence[float], delta: float, level: float = 0.95, dr
     if n < 2:
         return Evidence(n, float(x.mean()) if n else math.nan, math.nan, gap, level, gap, math.nan, math.nan, gap, math.nan, math.nan)
     centre, sd = float(x.mean()), float(x.std(ddof=1))
-    if sd == 0:
+    if sd <= 1e-9 * max(1.0, abs(centre)):  # all alike but for rounding
         whole = (centre, centre)
         return Evidence(n, centre, 0.0, whole, level, whole, float(centre == 0), float(centre == 0), whole, float(abs(centre) >= delta), 0.0)
     t = stats.ttest_1samp(x, 0)

@@ -46,8 +46,15 @@ class Outcome:
 
     @property
     def leading(self) -> Part:
-        """The part that the verdict hangs on: of those that must all hold the one with the largest p."""
-        return max(self.parts, key=lambda p: -1.0 if p.evidence is None or math.isnan(p.evidence.p) else p.evidence.p)
+        """The part that the verdict hangs on: of those that have the claim's verdict the one with the largest p."""
+        own = [p for p in self.parts if p.verdict == self.verdict] or self.parts
+        return max(own, key=lambda p: -1.0 if p.evidence is None or math.isnan(p.evidence.p) else p.evidence.p)
+
+    @property
+    def against(self) -> list[Part]:
+        """Where the claim is supported: contrasts beside it, in the same measure, that speak against it."""
+        kinds = {p.contrast.measure for p in self.parts}
+        return [p for p in self.further if self.verdict == "supported" and p.verdict == "contradicted" and p.contrast.measure in kinds]
 
 
 def rate_of(setting: Setting, arm: str, reading: str, runs: Mapping[str, dict]) -> float | None:

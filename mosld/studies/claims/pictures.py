@@ -22,6 +22,7 @@ from mosld.studies.claims.c11 import ARMS as ROUTERS
 from mosld.studies.claims.claim import DELTA, Setting
 from mosld.studies.claims.results import IMBALANCE, TUNING
 
+MOST = 8.0  # points; a difference beyond is written at the edge of the forest
 METHODS = ("MoSLD", "MoSL", "LoRA", "LoRA matched", "MoLA", "HydraLoRA")  # as many as there are colours
 Runs = Mapping[str, dict]
 
@@ -45,14 +46,22 @@ def forest(outcomes: Mapping[tuple[str, str, str], Outcome], setting: Setting) -
     ax.axvspan(-DELTA, DELTA, color="#ece9e2", zorder=0)
     reference_line(ax)
     said = []
+    ends = [e for *_, p, _ in rows for e in p.evidence.interval if abs(p.evidence.mean) < MOST]
+    low, high = min([-2.5, *ends]), max([2.5, *ends])
     for k, reading in enumerate(("recipe", "tuned")):
         look, shown = marker(k), False
         for _, name, own, p, printed in rows:
             if own != reading:
                 continue
             at = names.index(name) + (k - 0.5) * 0.3
-            ax.hlines(at, *p.evidence.interval, color=look["color"], linewidth=1.8)
-            ax.plot(p.evidence.mean, at, linestyle="none", label=None if shown else reading, **look)
+            if low <= p.evidence.mean <= high:
+                ax.hlines(at, *p.evidence.interval, color=look["color"], linewidth=1.8)
+                ax.plot(p.evidence.mean, at, linestyle="none", label=None if shown else reading, **look)
+            else:  # far off: an arrow with its numbers keeps the others apart
+                text = f"{p.evidence.mean:+.1f} [{p.evidence.interval[0]:.1f}, {p.evidence.interval[1]:.1f}] " + ("→" if p.evidence.mean > 0 else "←")
+                side = "right" if p.evidence.mean > 0 else "left"
+                ax.text(high if side == "right" else low, at, text, ha=side, va="center", fontsize=8, color=look["color"])
+                ax.plot([], [], linestyle="none", label=None if shown else reading, **look)
             shown = True
             said.append(f"{name} {reading} {p.evidence.mean:+.2f}")
             if printed is not None and k == 0:
@@ -60,6 +69,7 @@ def forest(outcomes: Mapping[tuple[str, str, str], Outcome], setting: Setting) -
     ax.plot([], [], marker="D", markerfacecolor="none", markeredgecolor=INK, linestyle="none", label="printed in the paper")
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.set_xlim(low - 0.3, high + 0.3)
     ax.grid(axis="y", visible=False)
     ax.set(title=setting.title, xlabel="points of accuracy; positive is what the claim says")
     legend(picture, ax)
@@ -186,8 +196,9 @@ def trends(runs: Runs, setting: Setting, reading: str = "recipe") -> Picture | N
     for ax, (title, arms) in zip(axes[0], trend_arms(reading).items(), strict=True):
         got = {x: values(setting, a, reading, "accuracy", range(setting.seeds), runs) for x, a in arms.items()}
         got = {x: v for x, v in got.items() if v}
-        if not got:
+        if len(got) < 3:
             ax.set_title(f"{title}: not run")
+            ax.set_axis_off()
             continue
         common = sorted(set.intersection(*map(set, got.values())))
         for s in common:

@@ -76,7 +76,8 @@ def row(i: str, outcomes: Outcomes) -> dict:
     return {
         "id": i,
         "verdict": {"recipe": said_of(first), "tuned": tuned},
-        "figure": figure(first.leading) if first.parts else "",
+        "caution": caution(own["recipe"], own["tuned"]),
+        "figure": several(first) if claim.definitions else figure(first.leading),
         "seeds": first.seeds,
         "unit": first.leading.contrast.unit,
         "parts": [part_data(p) for p in first.parts],
@@ -88,6 +89,22 @@ def said_of(o: Outcome | None) -> str:
     if o is None:
         return "not run"
     return f"{o.verdict}, but under what matters" if all(p.small for p in o.parts) and o.verdict in ("supported", "contradicted") else o.verdict
+
+
+def caution(recipe: Outcome | None, tuned: Outcome | None) -> str:
+    """What a reader of the verdict alone would miss: a contrast that speaks against it, and readings that differ."""
+    said = [f"{p.contrast.label}: {figure(p)}, which speaks against it." for o in (recipe, tuned) if o for p in o.against]
+    run = [o.verdict for o in (recipe, tuned) if o and o.verdict != "not run"]
+    if len(set(run)) > 1:
+        said.append("The two readings differ: how the learning rate was chosen decides as much as the method.")
+    return " ".join(said)
+
+
+def several(o: Outcome) -> str:
+    """All parts of a claim whose parts are definitions, in their order: first the level, then the change."""
+    means = [("?" if p.evidence is None else f"{p.evidence.mean:+.2f}") for p in o.parts]
+    kinds = ", ".join(p.contrast.label.split(":")[0] for p in o.parts[::2])
+    return f"{kinds}: A ahead by {', '.join(means[::2])}; nearer with p .1 by {', '.join(means[1::2])} {o.parts[0].contrast.unit}; {o.seeds} seeds"
 
 
 def part_data(p: Part) -> dict:
@@ -129,7 +146,8 @@ def newcomer(i: str, outcomes: Outcomes) -> str:
             continue
         lead, how = o.leading, "With one rate for all" if reading == "recipe" else "With every method at its own best rate"
         said.append(f"{how}: {in_words(o, lead)}")
-    return f"{claim.plain} {' '.join(said)}"
+    own = [outcomes.get((i, claim.settings[0], reading)) for reading in READINGS]
+    return " ".join(filter(None, [claim.plain, *said, caution(*own)]))
 
 
 def in_words(o: Outcome, lead: Part) -> str:
@@ -175,7 +193,8 @@ def rates_text(i: str, runs: Mapping[str, dict]) -> str:
     setting = SETTINGS[claim.settings[0]]
     best = {a: rate_of(setting, a, "tuned", runs) for a in claim.arms("tuned", further=False)}
     known = ", ".join(f"{a} {r:g}" for a, r in best.items() if r)
-    return f"Rates chosen by tuning: {known}." if known else ""
+    few = f"They were chosen on {setting.tuning} seeds, which do not surely tell neighbouring rates apart."
+    return f"Rates chosen by tuning: {known}. {few}" if known else ""
 
 
 # the page: ("h1" | "h2" | "p" | "list" | "table" | "figure", content)
@@ -202,7 +221,8 @@ def page(
     for i in BY_NUMBER:
         r = row(i, outcomes)
         printed = "" if CLAIMS[i].printed is None else f"{CLAIMS[i].printed:+.2f}"
-        table.append([i, CLAIMS[i].title, r["verdict"]["recipe"], r["verdict"]["tuned"], r["figure"], printed])
+        mark = " (see there)" if r.get("caution", "").count("against") else ""
+        table.append([i, CLAIMS[i].title, r["verdict"]["recipe"] + mark, r["verdict"]["tuned"], r["figure"], printed])
     blocks += [("table", table), ("h2", "What was run")]
     blocks.append(("table", coverage(runs, outcomes)))
     blocks.append(("p", "What is missing there was not run: time was up. Nothing else was left out; diverged runs are counted as they answer."))
