@@ -97,6 +97,8 @@ def caution(recipe: Outcome | None, tuned: Outcome | None) -> str:
     run = [o.verdict for o in (recipe, tuned) if o and o.verdict != "not run"]
     if len(set(run)) > 1:
         said.append("The two readings differ: how the learning rate was chosen decides as much as the method.")
+    if recipe and recipe.verdict != "not run" and tuned and tuned.verdict == "not run":
+        said.append("Only one learning rate was run; C2 shows how much that can decide.")
     return " ".join(said)
 
 
@@ -262,6 +264,8 @@ def claim_blocks(i: str, runs: Mapping[str, dict], outcomes: Outcomes) -> list[t
         if o and o.verdict != "not run":
             blocks.append(("p", f"For reviewers, {reading}, {o.setting.title}:"))
             blocks.append(("list", [*(reviewer(p) for p in o.parts), *(f"beside it: {reviewer(p)}" for p in o.further if p.evidence)]))
+    if i == "C9":
+        blocks.append(("p", untrained_outside(runs)))
     others = [o for (c, s, _), o in outcomes.items() if c == i and s != claim.settings[0] and o.verdict != "not run"]
     if others:
         lines = []
@@ -272,6 +276,18 @@ def claim_blocks(i: str, runs: Mapping[str, dict], outcomes: Outcomes) -> list[t
     scale = f"At this scale: {SETTINGS[claim.settings[0]].title}, {SETTINGS[claim.settings[0]].steps} steps of 16 questions."
     blocks.append(("p", " ".join(filter(None, [scale, claim.differs, f"What would change the verdict: {claim.change}", rates_text(i, runs)]))))
     return blocks
+
+
+def untrained_outside(runs: Mapping[str, dict]) -> str:
+    """What held-out tasks give before any training, setting by setting, beside MoSLD's."""
+    said = []
+    for name, setting in SETTINGS.items():
+        own = [r for r in runs.values() if r["setting"] == name and r["arm"] == "MoSLD" and "untrained" in r]
+        if own:
+            bare = sum(r["untrained"][t] for r in own for t in setting.held_out) / len(own) / len(setting.held_out)
+            after = sum(r["held_out"][t][0] for r in own for t in setting.held_out) / len(own) / len(setting.held_out)
+            said.append(f"{setting.title} {100 * bare:.1f} before, {100 * after:.1f} after MoSLD")
+    return f"Held-out accuracy in points: {'; '.join(said)}. A difference between methods is one in how much training takes away, where it falls."
 
 
 def coverage(runs: Mapping[str, dict], outcomes: Outcomes) -> list[list[str]]:
