@@ -99,7 +99,7 @@ def test_two_arms_over_one_another(lab):
 
 def test_nothing_yet():
     data = table({}, {})
-    assert data["rows"] == [] and "There is none yet: press Run." in data["note"]
+    assert data["rows"] == [] and "There is none yet: press Run mine in Watch." in data["note"]
 
 
 def press(alone: Alone, run, by, stop: bool = False) -> tuple[list, str]:

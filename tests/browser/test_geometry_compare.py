@@ -17,7 +17,7 @@ def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     page = visit(FAST, scheme="dark")
     open_tab(page, "Look inside/Geometry")
     page.wait_for_timeout(400)
-    assert page.inner_text(".lab-note").startswith("This is a finished run")  # no run to look into is no fault
+    assert page.get_attribute(".lab-note", "data-kind") != "error"  # no run to look into is no fault
     page.click("#geometry-look")
     page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run first')", timeout=LONG)
     press_run(page, 4)

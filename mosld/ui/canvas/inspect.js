@@ -6,7 +6,7 @@
   const pen = document.createElement("canvas").getContext("2d");
   const measure = (text, weight = 500) => { pen.font = M.font(12.5, weight); return pen.measureText(text).width; };
   const percent = (v) => (v * 100).toFixed(1) + " %";
-  const colour = (g, e) => g.c.arms[e % 6];
+  const colour = (g, e) => g.c.experts[e % 8];
   const best = (row) => row.reduce((b, v, i) => (v > row[b] ? i : b), 0);
 
   function plan(d, width) {
@@ -84,7 +84,17 @@
     });
   }
 
+  // The sentence that the run on the page was sampled with, where nobody has asked yet.
+  const sample = () => {
+    const p = M.header && M.frames.length ? M.probeOf(M.pick.arm) : null;
+    if (!p || !p.words.length) return null;
+    const [layer, projection, E] = M.header.linears[M.pick.arm][M.linear()], gates = p.words.map((w) => { const row = Array(E).fill(0); for (const [e, g] of w) row[e] = g; return row; });
+    const where = `${M.header.arms[M.pick.arm]}, step ${M.shown().step}, layer ${layer + 1}, ${projection}: a sentence of its batch`;
+    return { where, note: "", tokens: p.sentence[0], experts: Array.from({ length: E }, (_, e) => e), of: E, gates, router: gates, steered: null, steering: "", options: [], accuracy: null, sample: true };
+  };
+
   M.view("inspect", {
+    sample,
     empty: "Words are asked of a run of your own: press Run mine, then Ask.",
     height: (d, width) => plan(d, width).height,
     draw(g, d) {
@@ -103,12 +113,14 @@
       }
       if (d.note) M.label(g, d.note, 0, 32, { size: 12.5, colour: c.soft, max: g.w });
       d.tokens.forEach((_, i) => token(g, d, p, i));
+      if (d.sample) return M.label(g, "Texts of your own are asked of a run of your own: press Run mine, then Ask.", 0, p.options.y + 8, { size: 12.5, colour: c.soft, max: g.w });
       scores(g, d, p.options);
       accuracy(g, d, p.accuracy, p.options.row);
     },
     say(d) {
       const E = d.experts.length, now = d.steered || d.gates;
       const words = E ? "Largest gate: " + d.tokens.slice(0, 40).map((t, i) => `${t} ${d.experts[best(now[i])] + 1}`).join(", ") + ". " : d.note + " ";
+      if (d.sample) return `${d.where}. ${words}`;
       const scores = d.options.map((o) => `${o.text}${o.right ? " (right)" : ""} ${percent(o.score)}${o.steered === null ? "" : ` to ${percent(o.steered)}`}`).join("; ");
       const a = d.accuracy, share = a ? ` Accuracy on ${a.task}: ${percent(a.free)}${a.steered === null ? "" : ` to ${percent(a.steered)}`}.` : "";
       return `${d.where}${d.steering ? ", " + d.steering : ""}. ${words}Scores: ${scores}.${share}`;
@@ -126,7 +138,7 @@
       const y = box.y + box.head + i * box.row, chosen = o.score === most("score");
       const marks = [o.right && "✓ right", chosen && "answer", o.steered !== null && o.steered === most("steered") && "steered answer"].filter(Boolean).join(" · ");
       M.label(g, o.text, box.x, y + 2, { size: 12.5, weight: chosen ? 650 : 400, max: box.w - (marks ? measure(marks) + 14 : 0) });
-      if (marks) M.label(g, marks, box.x + box.w, y + 2, { size: 11.5, align: "right", colour: o.right ? c.arms[2] : c.soft, weight: o.right ? 650 : 400 });
+      if (marks) M.label(g, marks, box.x + box.w, y + 2, { size: 11.5, align: "right", colour: o.right ? c.good : c.soft, weight: o.right ? 650 : 400 });
       pair(g, box.x, y + 12, box.w, o.score, o.steered);
       g.hit(box.x, y - 8, box.w, box.row - 4, () => [o.text, `score ${percent(o.score)}`, o.steered === null ? "" : `${d.steering}: ${percent(o.steered)}`,
         o.right ? "This is the right answer." : "", "Softmax over the options."].filter(Boolean).join("\n"));

@@ -28,8 +28,9 @@
   M.machine = () => {
     if (!M.header || !M.frames.length) return null;
     const all = groups(), main = all.find((g) => g.some((s) => s.arm === M.pick.arm)) || all[0];
-    const own = main.find((s) => s.arm === M.pick.arm) || main[0], p = own.p, now = Date.now();
-    const streams = M.playing || (M.state === "running" && M.at === null), key = [M.run, M.name, own.arm, M.linear(own.arm)].join();
+    const own = main.find((s) => s.arm === M.pick.arm) || main[0], now = Date.now();
+    const teller = own.E > 1 ? own : all.map((g) => g[0]).find((s) => s.E > 1) || own, p = teller.p; // whose router colours the words
+    const streams = M.playing || (M.state === "running" && M.at === null), key = [M.run, M.name, teller.arm, M.linear(teller.arm)].join();
     if (!p || !streams || held.run !== key || now - held.at > HOLD || !held.probe) Object.assign(held, { run: key, at: now, probe: p });
     const spoken = held.probe && held.probe.words.length ? held.probe : null;
     const words = spoken ? spoken.sentence[0] : [], count = words.length;
@@ -38,7 +39,7 @@
     return {
       groups: all.map((arms) => {
         const first = arms.find((s) => s.arm === M.pick.arm) || arms[0];
-        return { arms, first, E: first.E, d: first.d, gates: first === own ? gates(first.E) : other(first, word, spoken), share: share(first) };
+        return { arms, first, E: first.E, d: first.d, gates: first.arm === teller.arm ? gates(first.E) : other(first, word, spoken), share: share(first) };
       }),
       own, words, word, spoken, task: spoken ? spoken.sentence[1] : null,
       first: spoken ? spoken.words.map((w) => (w.length ? w[0][0] : null)) : [],

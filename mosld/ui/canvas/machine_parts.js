@@ -129,7 +129,7 @@
     pen.rect(`${key} b`, box.x, box.y, box.w, box.h, { class: classes, rx: Math.min(8, box.h / 3), "data-expert": e }, { name: told().split("\n").slice(0, 3).join("; "), tip: told, act: () => open({ arm: g.first.arm, expert: e }) });
     const title = g.E > 1 ? `${name} ${e + 1}` : name, x = box.x + 9, w = box.w - 18, tall = box.h > 44;
     if (box.h >= 13) pen.text(`${key} t`, x, box.y + (tall ? 17 : box.h / 2 + 4.5), title, { class: cls, fill: "currentColor", "font-size": tall ? 13 : box.h > 20 ? 12 : 10.5, "font-weight": 600, ...quiet });
-    const percent = share && main ? M.percent(share[e]) : "", from = M.measure(title, 13, 600) + 8;
+    const percent = share && main && g.E > 1 ? M.percent(share[e]) : "", from = M.measure(title, 13, 600) + 8;
     if (tall && main && w > 90) pen.text(`${key} s`, x + w, box.y + 17, M.fit([percent, takes && takes.length ? takes.join(", ") : e === 0 && percent ? "of words" : ""].filter(Boolean).join(" · "), w - from, 11), { class: "soft", "font-size": 11, "text-anchor": "end", ...quiet });
     if (!known) return;
     if (tall) {

@@ -153,7 +153,10 @@
   M.still = (name, element, read, watch) => {
     let data = null, count = 0;
     const view = M.views[name], chosen = {}, menus = [...element.querySelectorAll("select[data-choose]")];
-    const of = figure(element, view, { data: () => data, coming: () => null, stamp: () => count, busy: () => false });
+    // Until there is an answer, a view may show what the run on the page holds: view.sample() or null.
+    const sample = () => (view.sample ? view.sample() : null);
+    const of = figure(element, view, { data: () => data || sample(), coming: () => null, stamp: () => [count, !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.projection].join() : ""].join(), busy: () => M.playing });
+    if (view.sample) M.on(() => { if (!data) of.frame(); });
     const again = () => {
       for (const menu of menus) chosen[menu.dataset.choose] = menu.value;
       if (data) data.chosen = chosen;

@@ -6,7 +6,7 @@
   const pen = document.createElement("canvas").getContext("2d");
   const wide = (text) => { pen.font = M.font(12, 600); return pen.measureText(text).width + 12; };
   const stage = (d) => d.chosen.stage || 0;
-  const colour = (g, e) => g.c.arms[e % 6];
+  const colour = (g, e) => g.c.experts[e % 8];
   const number = (v, most) => {
     if (v === 0) return "0";
     const a = Math.abs(v), text = most < 0.001 ? v.toExponential(0) : v.toFixed(most < 0.095 ? 3 : most < 9.5 ? 2 : most < 95 ? 1 : 0);

@@ -116,7 +116,7 @@ def _suggested(keys: list[str]) -> tuple[str | None, str | None]:
 def table(kept: dict[str, Kept], own: dict) -> dict:
     """Head, rows and sentences for SHELF. `own`: the visitor's uploaded files, which stay out of the links."""
     if not kept:
-        return {"note": NOTE + " There is none yet: press Run.", "head": [], "rows": [], "words": []}
+        return {"note": NOTE + " There is none yet: press Run mine in Watch.", "head": [], "rows": [], "words": []}
     all_runs = list(kept.values())
     knobs = differing(all_runs)
     tasks = list(dict.fromkeys(t for run in all_runs for t in run.tasks))

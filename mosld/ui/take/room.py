@@ -26,7 +26,7 @@ const go = () => {
   const tell = () => {
     const f = M.shown() && M.frames[M.frames.length - 1], own = M.header && f && !M.replay;
     const text = own ? `${M.header.arms.join(" · ")}, trained on ${M.header.tasks.join(", ")}: ${f.step} of ${M.header.steps} steps.`
-      : "There is no run of yours yet: press Run, then take it away at any time.";
+      : "There is no run of yours yet: press Run mine in Watch, then take it away at any time.";
     if (line.textContent !== text) line.textContent = text;
   };
   M.on((what) => { if (what === "run" || what === "frames") tell(); });
