@@ -125,7 +125,8 @@ Markdown(specialists(log).sentence)
 #
 # *Evenness* is the entropy of the mean gate over log E: 1 when all experts get the same weight. An expert is *idle* in a linear when it gets under
 # 1 / (10 E) of the tokens; a router that leaves most experts idle has collapsed. A specialist takes few tasks and may still be busy: evenness and
-# task information are two different things.
+# task information are two different things. The last panel is of single batches in training, where the options, which have no instruction, make up
+# more of the tokens than in the test rows of the table above.
 
 # %%
 figures.router(log)
