@@ -450,6 +450,8 @@ class Adapter(nn.Module):
             out: its answer to x (of a fused linear: this part's), where it was asked already.
         """
         call = self.call(self._base[0] if base is None else base, x, out)
+        if not x.numel():  # no token: nothing to route, nothing to lose
+            return call.frozen(x.reshape(-1, self.d_in)).view(*x.shape[:-1], self.d_out)
         if call.again:
             texts, known = self.recall(call), self.context.texts
             self.context.texts = texts
@@ -502,7 +504,7 @@ class Adapter(nn.Module):
     @property
     def by_kernel(self) -> bool:
         """Whether the method's equation is the kernel's, with nothing before or after it."""
-        return type(self).forward_tokens is Adapter.forward_tokens and type(self).answer is Adapter.answer
+        return all(getattr(type(self), name) is getattr(Adapter, name) for name in ("forward", "answer", "forward_tokens"))
 
     def fused(self, call: Call) -> bool:
         """Whether the kernel can answer this call: it reads the frozen weight itself, and drops out weights only."""

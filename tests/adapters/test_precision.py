@@ -1,0 +1,211 @@
+"""Half precision, second derivatives, and inputs at the edge: nothing, one token, one text, a mask of zeros, beams."""
+
+import math
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from mosld.adapters import attach
+from mosld.adapters.adapter import balance_loss
+from mosld.config import METHODS, AdapterConfig, ConfigError
+from tests.adapters.models import FAMILIES, bert, run, t5
+from tests.adapters.same import move, one_linear
+from tests.adapters.test_attach import config_of, warm
+
+HALVES = [torch.bfloat16, torch.float16]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("method", METHODS)
+def test_trainable_tensors_are_float32_on_any_base_and_results_are_the_bases(method, dtype):
+    model = bert(1).to(dtype)
+    before = run(model)
+    handle = attach(model, config_of(method))
+    assert {p.dtype for p in handle.parameters()} == {torch.float32}
+    torch.testing.assert_close(run(model), before)
+    warm(handle)
+    handle.train()
+    y = run(model)
+    assert y.dtype == dtype
+    (y.float().square().mean() + handle.extra_loss()).backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in handle.parameters())
+    for seen in handle.routing().values():
+        assert seen.probabilities.dtype == torch.float32  # router and softmax are not rounded to half a word
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bfloat16_base_gives_what_a_float32_base_of_the_same_weights_does_within_its_rounding(method):
+    torch.manual_seed(0)
+    half = bert(1).bfloat16()
+    full = bert(1)
+    full.load_state_dict({n: t.float() for n, t in half.state_dict().items()})
+    outs = []
+    for model in (full, half):
+        base = run(model).float()
+        handle = attach(model, config_of(method, dropout=0.0))
+        warm(handle)
+        outs.append(run(model).float() - base)
+    apart = (outs[0] - outs[1]).norm() / outs[0].norm()
+    assert apart < 0.25, apart  # a bfloat16 has eight bits, and the model's own rounding is in both differences
+
+
+def test_small_steps_move_a_on_a_bfloat16_base_also_after_a_later_cast():
+    for late in (False, True):
+        model = bert(1)
+        model = model if late else model.bfloat16()
+        handle = attach(model, AdapterConfig(method="mosld", rank=4, dropout=0.0, targets="q"))
+        warm(handle)
+        if late:
+            model.bfloat16()
+        a = handle.adapters[0].A
+        before = a.detach().clone()
+        optimiser = torch.optim.AdamW(handle.parameters(), lr=1e-4, weight_decay=0)
+        run(model).float().square().sum().backward()
+        optimiser.step()
+        assert a.dtype == torch.float32 and (a != before).all()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_autocast_keeps_the_router_in_float32(dtype):
+    model = bert(1)
+    handle = attach(model, AdapterConfig(method="mosld", rank=2, dropout=0.0))
+    warm(handle)
+    handle.train()
+    with torch.autocast("cpu", dtype):
+        y = run(model)
+        loss = y.float().square().mean() + handle.extra_loss()
+    loss.backward()
+    assert all(r.probabilities.dtype == torch.float32 for r in handle.routing().values())
+    assert handle.extra_loss().dtype == torch.float32 and all(p.grad.dtype == torch.float32 for p in handle.parameters())
+
+
+def test_the_balance_loss_of_a_float16_base_counts_beyond_its_largest_number():
+    model = nn.Sequential(nn.Linear(4, 4)).half()
+    handle = attach(model, AdapterConfig(method="mosld", rank=2, targets="0", balance=1.0, dropout=0.0))
+    handle.train()
+    tokens = 70_000  # the largest float16 is 65,504
+    model(torch.randn(1, tokens, 4, dtype=torch.float16))
+    p, g, _, _ = (getattr(handle.adapters[0].last, n) for n in ("probabilities", "gate", "mask", "shape"))
+    expected = 4 * float(((g > 0).double().mean(1) / 2 * p.double().mean(1)).sum())
+    assert float(handle.extra_loss().detach()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_merging_rounds_once():
+    model = bert(1).bfloat16()
+    handle = attach(model, AdapterConfig(method="lora", rank=8, targets="q"))
+    warm(handle)
+    adapter = handle.adapters[0]
+    exact = adapter.weight.double() + adapter.scale * adapter.B.double() @ adapter.A.double()
+    handle.merge()
+    merged = model.encoder.layer[0].attention.self.query.weight
+    assert merged.dtype == torch.bfloat16
+    nearest = exact.bfloat16()
+    step = (nearest.double().abs() * 2**-7).clamp(min=1e-30)
+    off = (merged.double() - exact).abs() - (nearest.double() - exact).abs()  # none is farther than the nearest number is
+    assert (off <= 1e-3 * step).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_second_derivatives_are_those_of_the_equation(method):
+    if method == "mixlora":
+        pytest.skip("its linear is no function of its own input alone")
+    adapter, handle, x = one_linear(method, dropout=0.0)
+    handle.train(False)
+    leaves = [x, adapter.A, adapter.B]
+
+    def energy():
+        return adapter(x).pow(3).sum()
+
+    def penalty():
+        first = torch.autograd.grad(energy(), leaves, create_graph=True)
+        return sum(g.square().sum() for g in first)
+
+    second = torch.autograd.grad(penalty(), leaves)
+    for leaf, found in zip(leaves, second, strict=True):  # against central differences of the first derivatives
+        direction = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(1), dtype=leaf.dtype)
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                leaf.add_(sign * 1e-6 * direction)
+            values.append(float(penalty().detach()))
+            with torch.no_grad():
+                leaf.sub_(sign * 1e-6 * direction)
+        assert float((found * direction).sum()) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-4)
+
+
+# The edge
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (2, 0), (1, 1), (1, 5), (3, 1)])
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_one_token_and_one_text(method, shape):
+    targets = {"targets": "up,down"} if method == "mixlora" else {"targets": "q"}
+    handle = attach(bert(1), AdapterConfig(method=method, rank=2, balance=0.1, **targets))
+    warm(handle)
+    handle.train()
+    x = torch.randn(*shape, 16, requires_grad=True)
+    y = x
+    for adapter in handle.adapters:
+        y = adapter(y)
+    assert y.shape[:-1] == shape
+    loss = y.sum() + handle.extra_loss()
+    loss.backward()
+    assert loss.isfinite() and x.grad.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in handle.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_mask_of_zeros_costs_nothing_and_is_finite(method):
+    model = bert(1)
+    handle = attach(model, config_of(method, balance=0.1))
+    warm(handle)
+    handle.train()
+    ids = torch.arange(8).view(2, 4) + 1
+    with handle.context(mask=torch.zeros(2, 4, dtype=torch.long)):
+        y = model(input_ids=ids).last_hidden_state
+        loss = handle.extra_loss()
+        (y.square().mean() + loss).backward()
+    assert float(torch.as_tensor(loss).detach()) == 0
+    assert all(p.grad is None or p.grad.isfinite().all() for p in handle.parameters())
+
+
+def test_the_balance_of_no_tokens_is_zero():
+    none = torch.zeros(3, 0)
+    assert balance_loss(none, none, None) == 0 and balance_loss(torch.full((3, 2), 1 / 3), torch.ones(3, 2), torch.zeros(2)) == 0
+
+
+def test_task_ids_follow_the_beams_of_a_search():
+    model = transformers.T5ForConditionalGeneration(t5().config).eval()
+    model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = 0
+    handle = attach(model, AdapterConfig(method="mtl-lora", rank=2, targets="q,v"), tasks=2)
+    move(handle, size=1.0)
+    ids, task = torch.arange(16).view(2, 8) + 1, torch.tensor([1, 0])
+    options = {"num_beams": 3, "max_new_tokens": 5, "do_sample": False}
+    with handle.context(task=task):
+        both = model.generate(ids, **options)
+    for i in range(2):
+        with handle.context(task=task[i : i + 1]):
+            one = model.generate(ids[i : i + 1], **options)
+        length = min(both.shape[1], one.shape[1])
+        assert torch.equal(both[i, :length], one[0, :length])
+    handle.train()
+    with handle.context(task=task), pytest.raises(ConfigError, match="^task: ids of 2 texts are given, but the batch has 4; give one a text"):
+        model(input_ids=ids.repeat(2, 1), decoder_input_ids=ids.repeat(2, 1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_same_loss_in_one_batch_and_text_by_text_without_padding(family):
+    """Routing does not depend on the neighbours in the batch, nor on their padding."""
+    model = FAMILIES[family]().double()
+    handle = attach(model, AdapterConfig(method="mosld", rank=2))
+    warm(handle)
+    ids = torch.arange(24).view(3, 8) + 1
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    extra = {"decoder_input_ids": ids[:, :6]} if model.config.is_encoder_decoder else {}
+    whole = model(input_ids=ids, attention_mask=mask, **extra).last_hidden_state
+    alone = model(input_ids=ids[1:2, :5], **{k: v[1:2] for k, v in extra.items()}).last_hidden_state
+    torch.testing.assert_close(whole[1:2, : alone.shape[1]], alone)
+    assert math.isfinite(float(whole.detach().sum()))
