@@ -82,7 +82,7 @@ class AdaptedLinear(nn.Module):
         linear = self._linear[0]
         if self.active is None:
             return linear(x)
-        if getattr(self, "_is_replica", False):
+        if "_is_replica" in self.__dict__:
             raise ConfigError(
                 "DataParallel: its copies of a model share no adapters; start one process a device instead (accelerate launch, torchrun)."
             )
