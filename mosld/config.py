@@ -490,7 +490,7 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     if info.json_schema_extra.get("allowed"):
         allowed = "give " + info.json_schema_extra["allowed"]
     elif knob.choices:
-        allowed = choose(str(value), list(map(str, knob.choices)))
+        allowed = choose(value if isinstance(value, str) else "", list(map(str, knob.choices)))
     elif knob.low is not None and knob.high is not None:
         above = "above " if any(getattr(b, "gt", None) is not None for b in info.metadata) else "from "
         joiner = " and up to " if above == "above " else " to "
