@@ -12,14 +12,12 @@
 # # 8 · Ten claims and an eleventh
 #
 # **You will see** what the MoSLD paper claims, what came out when each claim was run with seeds and intervals, and how a verdict is reached.
-# Nothing is
-# trained here: the notebook reads the stored runs, as the report does.
+# Nothing is trained here: the notebook reads the stored runs, as the report does.
 #
 # **You need** notebooks 1 to 3. It takes about a minute.
 #
 # Every claim became one *contrast*: a difference between two ways of training, taken seed by seed, so that both have the same rows, batches and
-# initial
-# values. What would count as a result was written down and committed before the first test seed: `mosld/studies/claims/plan.md`.
+# initial values. What would count as a result was written down and committed before the first test seed: `mosld/studies/claims/plan.md`.
 
 # %%
 import numpy as np
@@ -41,8 +39,7 @@ print(f"{len(runs):,} runs under the plan of commit {plan['commit'][:10]}, {plan
 # ## The verdicts
 #
 # *recipe*: one learning rate for all, as in the paper. *tuned*: every method at its own best rate of the same grid. A verdict that flips between
-# the two
-# says that the rate, not the method, made the difference.
+# the two says that the rate, not the method, made the difference.
 
 # %%
 verdicts = pd.DataFrame(
@@ -52,9 +49,14 @@ verdicts = pd.DataFrame(
 verdicts.style.set_properties(**{"text-align": "left"})
 
 # %% [markdown]
+# What a reader of the verdicts alone would miss:
+
+# %%
+Markdown("\n".join(f"- **{r['id']}** {r['caution']}" for r in rows() if r["caution"]) or "Nothing was run.")
+
+# %% [markdown]
 # The same as a picture. The grey band is one point of accuracy either way, the smallest difference the plan cares about. Hollow marks are what the
-# paper
-# prints, one run each.
+# paper prints, one run each.
 
 # %%
 outcomes = analysis.analyse(runs, [primary.name], further=False)
@@ -64,10 +66,8 @@ pictures.forest(outcomes, primary)
 # ## From seeds to a verdict
 #
 # Take C3, dropout on the shared matrix. Each seed gives one difference. Their mean has an interval, and three questions are asked of it: is it
-# above 0
-# (supported), below 0 (contradicted), or surely within one point (no difference that matters)? If none, it is *not resolved here*, and what so
-# many seeds
-# could have seen is said.
+# above 0 (supported), below 0 (contradicted), or surely within one point (no difference that matters)? If none, it is *not resolved here*, and
+# what so many seeds could have seen is said.
 
 # %%
 differences = analysis.differences(CLAIMS["C3"].contrasts[0], primary, "recipe", runs, primary.seeds)
@@ -98,8 +98,7 @@ pictures.sizes(runs, primary) or pictures.sizes(runs, nano) or Markdown("The siz
 # ## C4: what does "updated more" mean?
 #
 # By tokens met, by the size of the gradient, by the size of the step, by the size of the step over the size of the weights. 0 is balance; above 0
-# A is
-# ahead. The four do not agree, and p = .1 moves none of them far.
+# A is ahead. The four do not agree, and p = .1 moves none of them far.
 
 # %%
 pictures.strips(runs, primary) or Markdown("Not run.")
@@ -116,8 +115,7 @@ pictures.rates(runs, primary) or Markdown("Not run.")
 # ## C11: what does the router read?
 #
 # A router that sees one token at a time learns words, not tasks. Told the task, or reading the instruction, it can know it. Whether that is worth
-# accuracy is
-# another question: the third panel takes the gates away again, by giving each token the gates of another.
+# accuracy is another question: the third panel takes the gates away again, by giving each token the gates of another.
 
 # %%
 pictures.routers(runs, primary) or pictures.routers(runs, nano) or Markdown("Not run.")
