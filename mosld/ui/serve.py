@@ -84,7 +84,7 @@ def _routes(sessions: Sessions) -> list[Route]:
         asked = read_json(await request.body())
         session = sessions.by_key(asked.get("key"))
         if session is None:
-            return PlainTextResponse("run: its session is not in memory.", 404)
+            return JSONResponse(None)  # not in memory: the page asks for it by its key (an error status would be one in the browser's log)
         number, at, mark = (asked.get(name) for name in ("run", "at", "mark"))
         number, at = (v if isinstance(v, int) and not isinstance(v, bool) else -1 for v in (number, at))
         end = time.monotonic() + HOLD

@@ -491,6 +491,10 @@ class Session:
         self.make_room(size(run.config))
         if (run.folder / "run.json").exists():
             run.trainer = Trainer.resume(run.folder, tell)
+            with self._lock:
+                if not run.dropped and (whole := len(run.trainer.log.frames)) < len(self._frames):  # steps after the last checkpoint are made again
+                    del self._frames[whole:]
+                    run.step = run.trainer.step
             return run.trainer
         for old in runs(self.folder)[:-KEPT_RUNS]:
             shutil.rmtree(old, ignore_errors=True)

@@ -190,7 +190,7 @@ def test_old_folders_are_cleared_and_strangers_left_alone(tmp_path):
 def test_a_page_that_missed_frames_gets_them_in_pieces(session, monkeypatch):
     session.prepare(RunConfig(steps=9, **SMALL))
     drain(session)
-    monkeypatch.setattr(session_module, "PIECE", 3 * max(map(len, session._frames)))
+    monkeypatch.setattr(session_module, "PIECE", sum(map(len, session._frames)) // 3)
     got, number, at, mark, sizes = [], -1, 0, "", []
     while texts := session.news(number, at, mark):
         for m in map(json.loads, texts):

@@ -34,10 +34,10 @@
     let next = 0;
     try {
       const answer = await fetch(M.url("lab/news"), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(at) });
-      if (answer.status === 404) { lost = true; tell("attach"); }
-      else if (!answer.ok) throw new Error(answer.status);
+      if (!answer.ok) throw new Error(answer.status);
+      const texts = await answer.json();
+      if (!texts) { lost = true; at.mark = ""; tell("attach"); }
       else {
-        const texts = await answer.json();
         if (down) { down = false; M.receive(JSON.stringify({ k: "say", note: "" })); at.mark = ""; texts.length || (again = true); }
         texts.forEach(take);
         wait = 500;
