@@ -55,7 +55,7 @@ def share(log: RunLog, arm: int) -> float:
 
 def test_lora_removes_most_errors_by_less_than_a_hundredth_of_the_weights():
     (log,) = ran(1)
-    assert answer(1) == "By more than three quarters"
+    assert answer(1) == "By more than three quarters"  # .84 to .88 over five seeds
     # r (d_in + d_out) for q and v of four layers of width 128
     assert log.parameters == [4 * 2 * 8 * 256] and log.parameters[0] < SHAPES["nano"].weights / 100
     sentence = LORA.evaluate(log)[1]
@@ -65,7 +65,7 @@ def test_lora_removes_most_errors_by_less_than_a_hundredth_of_the_weights():
 def test_mood_loses_in_a_mixture_with_its_opposite():
     alone, mixture = ran(2)
     assert answer(2) == "Trained alone"
-    assert share(alone, 0) - mixture.frames[-1].arms[0].accuracy["world/mood"] > 0.1
+    assert share(alone, 0) - mixture.frames[-1].arms[0].accuracy["world/mood"] > 0.1  # .21 to .30 over five seeds
 
 
 def test_half_of_a_dropped_balances_the_counts_and_does_not_raise_accuracy():
@@ -79,7 +79,7 @@ def test_the_definitions_disagree_about_who_is_updated_more():
     assert answer(6) == "The definitions disagree"
     numbers = [float(n.replace("−", "-")) for n in re.findall(r"[+−]?\d\.\d\d", WHO.evaluate(log)[1])]
     adamw, sgd = numbers[:4], numbers[4:8]
-    assert adamw[0] > 0.5 and adamw[3] < -0.5  # updates and relative steps, opposite signs
+    assert adamw[0] > 0.5 and adamw[3] < -0.5  # updates .85, relative steps -1.50 to -1.42 over five seeds
     assert sgd[1] == sgd[2]  # the step of SGD is the gradient times the rate
 
 
