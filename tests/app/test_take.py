@@ -76,6 +76,7 @@ def test_one_table_by_name(session):
 def test_pictures_are_of_their_kind(taken):
     png, svg = taken["png"][1], taken["svg"][1]
     names = {"loss", "accuracy", "gates-1-dropout-0", "gates-2-dropout-0.1", "norms-1-dropout-0", "norms-2-dropout-0.1", "router", "imbalance"}
+    names |= {"machine-1-dropout-0", "machine-2-dropout-0.1"}
     assert {n.removesuffix(".png") for n in png} == {n.removesuffix(".svg") for n in svg} == names
     assert all(data.startswith(b"\x89PNG") for data in png.values()) and all(b"<svg " in data and b"</svg>" in data for data in svg.values())
     assert b"Loss by step; arms: dropout 0, dropout 0.1." in svg["loss.svg"]  # said in words for who cannot see it
