@@ -55,7 +55,7 @@ def test_as_an_arm_on_the_command_line_and_in_a_link():
     config = RunConfig.from_texts({"arms": "method=mola,lora-matched;options=,match=mola", "rank": "4"})
     assert config.arm(1).method == "lora-matched" and config.arm(1).option("match") == "mola" and config.arm(0).options == {}
     assert RunConfig.from_url(config.to_url()) == config
-    with pytest.raises(ConfigError, match="^options: match=zebra is not allowed; choose one of lora, mosl"):
+    with pytest.raises(ConfigError, match="^options: match='zebra' is not allowed; choose one of lora, mosl"):
         AdapterConfig(method="lora-matched", options="match=zebra")
     two = RunConfig.from_texts({"arms": "method=moelora,mosld;options=tau=0.1+tokens=8,"})
     assert two.arm(0).options == {"tau": 0.1, "tokens": 8.0}
