@@ -240,3 +240,18 @@ def test_the_command_lists_and_refuses(capsys):
 
 def test_a_contrast_of_no_runs_is_not_run():
     assert analysis.part(Contrast("none", {"MoSLD": 1, "MoSL": -1}), TINY, "recipe", {}, 5).verdict == "not run"
+
+
+def test_the_stored_runs_are_of_the_registered_plan_and_say_what_the_report_says():
+    plan, runs = results.registered(), results.load()
+    assert runs and all(results.accepted(r, plan) for r in runs.values())
+    assert sum(f.stat().st_size for f in results.FOLDER.iterdir()) < 10_000_000
+    known = set(json.loads((results.FOLDER / "environments.json").read_text()))
+    assert {r["env"] for r in runs.values()} <= known
+    s = SETTINGS["minilm-world"]
+    stored = {r["id"]: r for r in rows()}
+    for i in ("C3", "C5", "C10"):
+        claim = CLAIMS[i]
+        found = analysis.differences(claim.contrasts[0], s, "recipe", runs, max(claim.seeds, s.seeds))
+        assert stored[i]["seeds"] == len(found)
+        assert stored[i]["parts"][0]["mean"] == pytest.approx(sum(found.values()) / len(found), abs=1e-4)
