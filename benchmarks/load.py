@@ -74,7 +74,10 @@ async def _class(url: str, server, visitors: int, runs: int, waves: int, end: fl
                 if server.poll() is not None or time.monotonic() - began > 150:
                     raise SystemExit("load: the server did not start.") from None
                 await asyncio.sleep(0.2)
-        which = next(d["id"] for d in config["dependencies"] if d.get("api_name") == "start_run")
+        calls = [d["id"] for d in config.get("dependencies", []) if d.get("api_name") == "start_run"]
+        if not calls:
+            raise SystemExit("load: the server's configuration names no start_run.")
+        which = calls[0]
         await _first(client, which, end)  # imports and the default backbone: once a server
         found["memory with one run behind it, MB"] = str(_memory(server.pid))
         for path in ("/", "/config"):
@@ -166,7 +169,8 @@ def _memory(pid: int) -> int:
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         return 0
-    return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmRSS"))) // 1000
+    held = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS")]
+    return held[0] // 1000 if held else 0
 
 
 def _spread(times: list[float | None]) -> str:
