@@ -48,6 +48,7 @@ except ImportError as error:
 
 
 # PEFT names target modules in its own way
+KNOWN = ("task", "instance", "question", "instruction", "step")
 KNOBS = tuple(name for name in AdapterConfig.model_fields if name not in ("targets", "exclude"))
 
 
@@ -270,21 +271,20 @@ class MoSLDModel(BaseTuner):
 
 
 @contextmanager
-def texts(
-    model: nn.Module,
-    task: Tensor | None = None,
-    instance: Tensor | None = None,
-    step: int | None = None,
-    question: Tensor | None = None,
-    instruction: Tensor | None = None,
-) -> Iterator[None]:
-    """What the forward and backward passes inside the block know of their texts; arguments as in `Handle.context`."""
+def texts(model: nn.Module, **known: Tensor | int | None) -> Iterator[None]:
+    """What the forward and backward passes inside the block know of their texts: task, instance, question, instruction and step, as in
+    `Handle.context`. The model's own attention mask tells padding from text."""
     context = Sets.of(model).context_now
-    context.task, context.instance, context.step, context.question, context.instruction = task, instance, step, question, instruction
+    wrong = sorted(set(known) - set(KNOWN))
+    if wrong:
+        raise ConfigError(f"texts: '{wrong[0]}' is not known; give some of {', '.join(KNOWN)}.")
+    for name, value in known.items():
+        setattr(context, name, value)
     try:
         yield
     finally:
-        context.task = context.instance = context.step = context.question = context.instruction = None
+        for name in known:
+            setattr(context, name, None)
 
 
 def routing(model: nn.Module) -> dict[str, Routing]:
