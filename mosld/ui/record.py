@@ -22,7 +22,7 @@ PROBES = 40  # kept of a recorded run
 
 def packed(log, note: str = "", **more) -> str:
     """A run as one message for the page, with the sentence that stands beside it."""
-    packer = Packer(log)
+    packer = Packer(log, whole=True)
     return message(
         "run", run=0, replay=True, header=header(log), frames=[packer.pack(frame) for frame in log.frames], state="idle", note=note, **more
     )

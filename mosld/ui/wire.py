@@ -76,10 +76,10 @@ def header(log: RunLog) -> dict:
 
 
 class Packer:
-    """Packs the frames of one run, in order."""
+    """Packs the frames of one run, in order. `whole`: every frame has all its linears, however long: for files, which are read at once."""
 
-    def __init__(self, log: RunLog):
-        self.log = log
+    def __init__(self, log: RunLog, whole: bool = False):
+        self.log, self.whole = log, whole
         self.scored = [*log.tasks, *log.held_out]
         self._next = [0] * len(log.arms)  # the linear whose turn it is, of each arm
         self._due: list[dict[int, LinearProbe]] = [{} for _ in log.arms]  # linears whose reads have not been sent since they were measured
@@ -104,7 +104,7 @@ class Packer:
         for index, arm in enumerate(frame.arms):
             scores = [_round(arm.accuracy.get(t)) for t in self.scored] if arm.accuracy else 0
             own = [_round(arm.loss), _round(arm.extra), arm.lr, arm.dropout, scores]
-            most = None if frame.event == "end" else room // len(frame.arms) - len(to_json(own)) - 16
+            most = None if self.whole or frame.event == "end" else room // len(frame.arms) - len(to_json(own)) - 16
             arms.append([*own, self._probe(index, arm.linears, frame.sentence, most) if arm.linears else 0])
         return [*head, arms, *rest]
 
