@@ -25,13 +25,22 @@ def rows(folder: Path | None = None) -> list[dict]:
     """Every claim with its verdicts, C1 first. Before there are results every verdict is 'not run'.
 
     Keys: `id`, `title`, `says` (the paper), `printed` (its value or None), `plain` (for a newcomer), `differs`, `change`, `verdict` {recipe,
-    tuned}, `caution` (a sentence where something beside it speaks against it, else ''), `figure` (difference with interval and unit), `seeds`,
+    tuned}, `caution` (a sentence where something beside it speaks against it, else ''), `figure` and `figure_tuned` (difference with interval), `seeds`,
     `unit`, `parts` (label, mean, low, high, verdict, of the primary setting's recipe), `settings` (setting, title, reading, verdict, mean, low,
     high, seeds: every one that was run).
     """
     path = Path(folder or FOLDER) / VERDICTS
     stored = {r["id"]: r for r in json.loads(path.read_text(encoding="utf-8"))["claims"]} if path.is_file() else {}
-    empty = {"verdict": {"recipe": "not run", "tuned": "not run"}, "caution": "", "figure": "", "seeds": 0, "unit": "", "parts": [], "settings": []}
+    empty = {
+        "verdict": {"recipe": "not run", "tuned": "not run"},
+        "caution": "",
+        "figure": "",
+        "figure_tuned": "",
+        "seeds": 0,
+        "unit": "",
+        "parts": [],
+        "settings": [],
+    }
     return [{**_words(i), **empty, **stored.get(i, {})} for i in BY_NUMBER]
 
 

@@ -78,6 +78,7 @@ def row(i: str, outcomes: Outcomes) -> dict:
         "verdict": {"recipe": said_of(first), "tuned": tuned},
         "caution": caution(own["recipe"], own["tuned"]),
         "figure": several(first) if claim.definitions else figure(first.leading),
+        "figure_tuned": figure(own["tuned"].leading) if own["tuned"] else "",
         "seeds": first.seeds,
         "unit": first.leading.contrast.unit,
         "parts": [part_data(p) for p in first.parts],
@@ -219,12 +220,12 @@ def page(
             "Two readings: one rate for all methods as in the paper (recipe), and every method at its own best rate (tuned).",
         )
     )
-    table = [["claim", "", "recipe", "tuned", "difference", "printed"]]
+    table = [["claim", "", "recipe", "tuned", "difference, recipe", "difference, tuned", "printed"]]
     for i in BY_NUMBER:
         r = row(i, outcomes)
         printed = "" if CLAIMS[i].printed is None else f"{CLAIMS[i].printed:+.2f}"
         mark = " (see there)" if r.get("caution", "").count("against") else ""
-        table.append([i, CLAIMS[i].title, r["verdict"]["recipe"] + mark, r["verdict"]["tuned"], r["figure"], printed])
+        table.append([i, CLAIMS[i].title, r["verdict"]["recipe"] + mark, r["verdict"]["tuned"], r["figure"], r.get("figure_tuned", ""), printed])
     blocks += [("table", table), ("h2", "What was run")]
     blocks.append(("table", coverage(runs, outcomes)))
     blocks.append(("p", "What is missing there was not run: time was up. Nothing else was left out; diverged runs are counted as they answer."))
@@ -344,7 +345,7 @@ def markdown(blocks: list[tuple[str, object]]) -> str:
 
 
 STYLE = """
-body{font:16px/1.55 system-ui,sans-serif;color:#22252a;max-width:62rem;margin:2rem auto;padding:0 1rem;background:#fff}
+body{font:16px/1.55 system-ui,sans-serif;color:#22252a;max-width:62rem;margin:2rem auto;padding:0 1rem;background:#fff;overflow-wrap:anywhere}
 h1{font-size:1.7rem} h2{font-size:1.2rem;margin-top:2.4rem;border-top:1px solid #e2dfd8;padding-top:1rem}
 table{border-collapse:collapse;font-size:.86rem;display:block;overflow-x:auto}
 th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #e2dfd8;vertical-align:top}
