@@ -25,8 +25,8 @@ def rows(folder: Path | None = None) -> list[dict]:
     """Every claim with its verdicts, C1 first. Before there are results every verdict is 'not run'.
 
     Keys: `id`, `title`, `says` (the paper), `printed` (its value or None), `plain` (for a newcomer), `differs`, `change`, `verdict` {recipe,
-    tuned}, `caution` (a sentence where something beside it speaks against it, else ''), `figure` and `figure_tuned` (difference with interval), `seeds`,
-    `unit`, `parts` (label, mean, low, high, verdict, of the primary setting's recipe), `settings` (setting, title, reading, verdict, mean, low,
+    tuned}, `caution` (a sentence where something beside it speaks against it, else ''), `figure` and `figure_tuned` (differences with intervals),
+    `seeds`, `unit`, `parts` (label, mean, low, high, verdict, of the primary setting's recipe), `settings` (setting, title, reading, verdict, mean, low,
     high, seeds: every one that was run).
     """
     path = Path(folder or FOLDER) / VERDICTS
