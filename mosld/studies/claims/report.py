@@ -26,8 +26,8 @@ def rows(folder: Path | None = None) -> list[dict]:
 
     Keys: `id`, `title`, `says` (the paper), `printed` (its value or None), `plain` (for a newcomer), `differs`, `change`, `verdict` {recipe,
     tuned}, `caution` (a sentence where something beside it speaks against it, else ''), `figure` and `figure_tuned` (differences with intervals),
-    `seeds`, `unit`, `parts` (label, mean, low, high, verdict, of the primary setting's recipe), `settings` (setting, title, reading, verdict, mean, low,
-    high, seeds: every one that was run).
+    `seeds`, `unit`, `parts` (label, mean, low, high, verdict, of the primary setting's recipe), `settings` (setting, title, reading, verdict,
+    mean, low, high, seeds: every one that was run).
     """
     path = Path(folder or FOLDER) / VERDICTS
     stored = {r["id"]: r for r in json.loads(path.read_text(encoding="utf-8"))["claims"]} if path.is_file() else {}
