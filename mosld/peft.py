@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from mosld.adapters.adapter import Adapter, Context, Routing, plain
 from mosld.adapters.attach import draw, method_class
 from mosld.adapters.handle import extra_loss
-from mosld.adapters.layer import adapted
+from mosld.adapters.layer import adapted, refuse_copies
 from mosld.adapters.loss import join
 from mosld.adapters.passes import Passes
 from mosld.adapters.plan import short
@@ -190,6 +190,7 @@ class MoSLDLayer(nn.Module, BaseTunerLayer):
             return self.base_layer(x, *args, **kwargs)
         if len(names) > 1:
             raise ConfigError(f"adapters: {', '.join(names)} are active together; each is a mixture of its own, so set one of them.")
+        refuse_copies(self)
         return adapted(x, self.base_layer, self.mosld_adapter[names[0]], ())
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:

@@ -370,3 +370,15 @@ def test_every_router_is_as_in_a_handle_and_comes_back_from_disk(tmp_path, route
     again = PeftModel.from_pretrained(BERT.build(seed=0), tmp_path)
     with texts(again, **known):
         assert torch.equal(logits(again), expected)
+
+
+@pytest.mark.parametrize("through", ["handle", "peft"])
+def test_a_copy_for_data_parallel_is_refused_in_one_sentence(through):
+    """What nn.DataParallel makes of a module before it runs it on another device: a shallow copy that is marked."""
+    base = BERT.build()
+    model = get_peft_model(base, config()) if through == "peft" else attach(base, AdapterConfig(rank=2, targets=("q", "v"))).model
+    layer = next(m for m in model.modules() if type(m).__name__ in ("MoSLDLayer", "AdaptedLinear"))
+    copied = layer._replicate_for_data_parallel()
+    assert layer(torch.randn(1, 3, layer.in_features)).shape[:2] == (1, 3)
+    with pytest.raises(ConfigError, match="DataParallel: its copies of a model share no adapters"):
+        copied(torch.randn(1, 3, layer.in_features))

@@ -38,6 +38,15 @@ def adapted(x: Tensor, linear: nn.Module, adapter: Adapter | nn.ModuleDict, part
     return join([p if p.dim() == most else p.expand(*leading, -1) for p in pieces], parts[0].rows.groups)
 
 
+def refuse_copies(layer: nn.Module) -> None:
+    """Raises ConfigError in a copy of a layer that `nn.DataParallel` made: its adapters and those it answers together with are on another device."""
+    if "_is_replica" in layer.__dict__:
+        raise ConfigError(
+            "DataParallel: its copies of a model share no adapters; start one process a device instead (accelerate launch, torchrun), or show the "
+            "process one device alone (CUDA_VISIBLE_DEVICES=0)."
+        )
+
+
 class AdaptedLinear(nn.Module):
     """y = the active adapter's answer; without one, the frozen linear's. `parts` are those of a fused linear, or one."""
 
@@ -82,10 +91,7 @@ class AdaptedLinear(nn.Module):
         linear = self._linear[0]
         if self.active is None:
             return linear(x)
-        if "_is_replica" in self.__dict__:
-            raise ConfigError(
-                "DataParallel: its copies of a model share no adapters; start one process a device instead (accelerate launch, torchrun)."
-            )
+        refuse_copies(self)
         return adapted(x, linear, self.adapters[self.active], self.parts)
 
     def check_mergeable(self, name: str) -> None:
