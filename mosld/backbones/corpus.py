@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mosld import fetch, tasks
+from mosld import fetch, files, tasks
 from mosld.config import ConfigError
 from mosld.tasks.rows import normalised
 
@@ -203,7 +203,7 @@ def build(folder: Path, progress: fetch.Progress | None = None) -> dict[str, int
             line = " ".join(w[:40] for w, _ in cut.pre_tokenize_str(tidy.normalize_str(text))[:400])
             if line not in lines[-8:]:
                 lines.append(line)
-        fetch.write(folder / f"{source}.txt", "\n".join(lines) + "\n")
+        files.write(folder / f"{source}.txt", "\n".join(lines) + "\n")
         counts[source] = len(lines)
         if progress is not None:
             progress(f"{source}: {len(lines)} texts.", None)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from mosld import fetch, tasks
+from mosld import fetch, files, tasks
 from mosld.backbones import corpus, minilm
 from mosld.backbones.base import Encoder, mean_pool, quiet
 from mosld.backbones.sampling import Texts, cut, word_table
@@ -79,7 +79,7 @@ def prepare(folder: Path, recipe: Recipe, progress: fetch.Progress | None = None
                 rows[info.name] = [dataclasses.asdict(e) for e in tasks.load(info.name, corpus.SEED, progress).validation[:300]]
             except ConfigError:
                 continue  # a set that only the hub has
-        fetch.write(folder / "watched.json", json.dumps(rows))
+        files.write(folder / "watched.json", json.dumps(rows))
 
 
 def train_tokenizer(folder: Path, pieces: int) -> None:
