@@ -58,7 +58,8 @@ def lighter(log: RunLog, probes: int, frames: int | None = None) -> RunLog:
     """
     probed = [i for i, f in enumerate(log.frames) if any(a.linears for a in f.arms)]
     read = [i for i in probed if any(a.accuracy for a in log.frames[i].arms)]
-    with_probe = _spread(probed, max(2, probes - len(read))) | _spread(read, max(2, probes // 2))
+    with_probe = _spread(read, max(2, probes // 2))
+    with_probe |= _spread([i for i in probed if i not in read], max(2, probes - len(with_probe)))
     kept = set(range(len(log.frames)))
     if frames is not None and len(kept) > frames:
         scored = [i for i, f in enumerate(log.frames) if any(a.accuracy for a in f.arms)]

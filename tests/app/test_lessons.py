@@ -97,7 +97,19 @@ def made(config: RunConfig, accuracy: list[dict], untrained=0.5, **probes) -> Ru
     """A run with given accuracies at the end and the same probe in every arm, or one an arm (`imbalance` as a list of lists)."""
     tasks, arms = list(config.tasks), config.arm_names()
     linears = [[LinearInfo("layer.0.q", 0, "q", 4)]] * len(arms)
-    log = RunLog(config, arms, tasks, [], dict.fromkeys(tasks, 0.25), {}, linears, [100] * len(arms), {}, {}, dict.fromkeys(tasks, untrained))
+    log = RunLog(
+        config,
+        arms,
+        tasks,
+        [],
+        dict.fromkeys(tasks, 0.25),
+        dict.fromkeys(tasks, 0.25),
+        linears,
+        [100] * len(arms),
+        {},
+        {},
+        dict.fromkeys(tasks, untrained),
+    )
     imbalance, reads = probes.pop("imbalance", [(0.0,) * 4] * len(arms)), probes.pop("reads", [(0.0, 0.0)] * len(arms))
     for step in (1, config.steps):
         ends = [dict.fromkeys(tasks, a) if isinstance(a, float) else a for a in accuracy]
