@@ -100,7 +100,7 @@ async def _get(url: str, path: str) -> float | None:
     """Seconds until all of it is here, on a connection of its own; None where it failed."""
     began = time.monotonic()
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=60, verify=False) as client:
             answer = await client.get(path, headers={"accept-encoding": "br, gzip"})
             return time.monotonic() - began if answer.status_code == 200 else None
     except httpx.TransportError:
@@ -157,7 +157,7 @@ def _still(told: dict) -> bool:
 async def _vanish(url: str, which: int) -> None:
     """Press Run and be gone: nobody reads what it answers."""
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=20, verify=False) as client:
             await client.get("/")
             await _join(client, which, 100, secrets.token_hex(8))
     except httpx.TransportError:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from browser_helpers import LONG, note
+from browser_helpers import LONG
 
 CODE = "${window.hit=1}`\\x{{1}}<b onclick=hit>"
 
@@ -20,7 +20,7 @@ def calm(visit):
 @pytest.mark.parametrize("key", ["tg", "t", "m"])
 def test_a_link(calm, key):
     page = calm(f"?c=1!{key}.%24%7Bwindow.hit%3D1%7D%60")
-    page.wait_for_function("document.body.innerText.includes('${window.hit=1}`')", timeout=LONG)
+    page.wait_for_function("document.body.textContent.includes('${window.hit=1}`')", timeout=LONG)
 
 
 def test_the_shown_helper_takes_every_kind_of_text(calm):
@@ -37,8 +37,8 @@ def test_the_shown_helper_takes_every_kind_of_text(calm):
           document.body.append(form);
           const props = { value: { a: code, all: [code, 2] } };
           let again;
-          const script = window.gradio_config.components.find((c) => c.props.elem_id === 'story').props.js_on_load;
-          Function('element', 'props', 'watch', script)(form, props, (_, f) => { again = f; });
+          const script = Object.values(window.MoSLDScripts).find((f) => f.toString().includes('lab-form'));
+          script(form, () => {}, props, {}, null, (_, f) => { again = f; });
           again();
         }""",
         CODE,
@@ -50,12 +50,16 @@ def test_the_shown_helper_takes_every_kind_of_text(calm):
 
 def test_a_field_and_a_file(calm, tmp_path):
     page = calm()
-    page.evaluate("document.querySelectorAll('#panel button.label-wrap').forEach((b) => b.click())")
+    page.click("#fold-all > button")
+    page.click("#fold-tasks > button")
     page.fill("#knob-weights input, #knob-weights textarea", "1,${window.hit=1}\\`")
+    page.keyboard.press("Tab")
     page.wait_for_function("document.querySelector('#facts').textContent.includes('${window.hit=1}\\\\`')", timeout=LONG)
+    page.fill("#knob-weights input, #knob-weights textarea", "")
     rows = [json.dumps({"question": f"{CODE} {n}?", "options": [CODE, "no"], "answer": n % 2}) for n in range(60)]
     file = tmp_path / "${window.hit=1}`.jsonl"
     file.write_text("\n".join([*rows, "{"]))
+    page.click("#fold-own > button")
     page.set_input_files("#fold-own input[type=file]", str(file))
-    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('line 61')", timeout=LONG)
-    assert "window.hit=1" in note(page)  # Gradio takes the other signs out of a name
+    page.wait_for_function("document.querySelector('#own-read').textContent.includes('line 61')", timeout=LONG)
+    assert CODE in page.text_content("#own-read")
