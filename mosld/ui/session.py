@@ -100,6 +100,7 @@ class Session:
         self.seen = self.fetched = time.monotonic()
         self.tabs: dict[str, object] = {}  # what a tab keeps for this visitor, by the tab's name
         self.places, self.turns = places or Places(limits.runs, limits.memory), turns or Turns(limits.workers, limits.threads)
+        self.parked: Callable[[], None] = lambda: None  # told that memory was given back
         self.make_room: Callable[[int], None] = lambda size: None  # asks other sessions for memory
         self._run: _Run | None = None
         self._header: str | None = None
@@ -421,6 +422,8 @@ class Session:
                 self._news.notify_all()
             if run.thread is None:
                 run.answer(run.trainer)
+            if time.monotonic() - self.fetched > AWAY_SECONDS and self.park():  # nobody is there: its memory goes at once
+                self.parked()
 
     def _train(self, run: _Run, turn: Turn) -> tuple[str, str, bool] | None:
         """Open the run where it is not open yet, and train until its goal or a limit; the state and the sentence to close with."""

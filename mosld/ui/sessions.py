@@ -162,7 +162,7 @@ class Sessions:
         if len(self._keys) >= self.limits.visitors:
             self._give_way()
         session = Session(self.limits, self.root, key, self.places, self.turns)
-        session.make_room = self.make_room
+        session.make_room, session.parked = self.make_room, give_back
         self._keys[session.key] = session
         if not self._watching:
             self._watching = True
