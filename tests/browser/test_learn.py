@@ -66,8 +66,3 @@ def test_back_from_a_lesson_stays_in_the_lab(visit):
     page.wait_for_function("location.search.includes('lesson=2')")
     page.go_back()
     page.wait_for_function("document.body.dataset.room === 'watch' && !location.search.includes('lesson')")
-
-
-def test_a_wrong_number_says_so(visit):
-    page = visit("?lesson=9")
-    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('give a number from 1 to 8')", timeout=LONG)
