@@ -90,7 +90,7 @@ def test_slow_motion_walks_through_its_stages(visit):
     assert page.inner_text(".walk-play") == "Play"
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1440)])
 def test_both_tabs_are_for_everyone(visit, scheme, width):
     page = visit(FAST, width=width, scheme=scheme)
     press_run(page, 2)
