@@ -474,11 +474,11 @@ class Session:
     def _delay(self, run: _Run, trainer, turn: Turn) -> None:
         """Wait before the next step, where the visitor wants it slow; questions are answered meanwhile."""
         end = time.monotonic() + self.delay
-        if self.delay and not run.brisk:
+        while self.delay and not run.brisk and run.goal and time.monotonic() < end:
             with turn.resting():
                 while (rest := end - time.monotonic()) > 0 and run.goal and run.asked.empty():
                     time.sleep(min(TICK, rest))
-            run.answer(trainer)
+            run.answer(trainer)  # and wait for what is left of the pause
 
     def _note(self, run: _Run, state: str, sentence: str) -> None:
         with self._lock:
