@@ -66,6 +66,7 @@ def contrastive_loss(u: Tensor, up: Tensor, valid: Tensor, tau: float) -> Tensor
     real = valid.reshape(-1)
     expert = torch.arange(E, device=u.device).repeat_interleave(C)
     same, both = expert[:, None] == expert, real[:, None] & real
-    others = s.masked_fill(same | ~both, -torch.inf).logsumexp(1, keepdim=True)  # -inf where there is no other: the pair then costs 0
+    # the lowest finite number where there is no other: the pair then costs 0, and -inf would make second derivatives NaN
+    others = s.masked_fill(same | ~both, torch.finfo(s.dtype).min).logsumexp(1, keepdim=True)
     pairs = (same & both).fill_diagonal_(False).to(s.dtype)
     return (torch.nn.functional.softplus(others - s) * pairs).sum() / pairs.sum().clamp(min=1)

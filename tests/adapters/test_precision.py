@@ -11,7 +11,7 @@ from mosld.adapters import attach
 from mosld.adapters.adapter import balance_loss
 from mosld.config import METHODS, AdapterConfig, ConfigError
 from tests.adapters.models import FAMILIES, bert, run, t5
-from tests.adapters.same import move, one_linear
+from tests.adapters.same import move
 from tests.adapters.test_attach import config_of, warm
 
 HALVES = [torch.bfloat16, torch.float16]
@@ -107,32 +107,69 @@ def test_merging_rounds_once():
     assert (off <= 1e-3 * step).all()
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_second_derivatives_are_those_of_the_equation(method):
-    if method == "mixlora":
-        pytest.skip("its linear is no function of its own input alone")
-    adapter, handle, x = one_linear(method, dropout=0.0)
-    handle.train(False)
-    leaves = [x, adapter.A, adapter.B]
+def test_second_derivatives_are_those_of_the_equation(method, training):
+    """Of the answer and of the extra loss, by the input and by every trainable tensor, against finite differences of the first derivatives."""
+    targets = "up,down" if method == "mixlora" else "q"  # MixLoRA's experts are whole blocks: up, activation, down
+    model = bert(1).double()
+    handle = attach(model, AdapterConfig(method=method, rank=2, targets=targets, balance=0.5, dropout=0.3), tasks=2, instance_dim=3)
+    move(handle)
+    handle.train(training)
+    handle.fit(torch.randn(20, 3, dtype=torch.float64))
+    known = {"mask": torch.tensor([[1, 1, 1], [1, 1, 0]]), "task": torch.tensor([0, 1]), "instance": torch.randn(2, 3, dtype=torch.float64)}
 
-    def energy():
-        return adapter(x).pow(3).sum()
+    def answer(x, *_):
+        torch.manual_seed(1)  # one draw of every mask
+        with handle.context(**known):
+            handle._passes.begin()
+            first, *rest = handle.adapters
+            y = first(x)
+            for adapter in rest:
+                y = adapter(nn.functional.gelu(y))
+            loss = handle.extra_loss()
+        return (y, loss) if isinstance(loss, torch.Tensor) else y
 
-    def penalty():
-        first = torch.autograd.grad(energy(), leaves, create_graph=True)
-        return sum(g.square().sum() for g in first)
+    x = torch.randn(2, 3, 16, dtype=torch.float64, requires_grad=True)
+    if training and METHODS[method].balance:
+        assert answer(x)[1].requires_grad
+    assert torch.autograd.gradgradcheck(answer, (x, *handle.parameters()), fast_mode=True, atol=1e-4, rtol=1e-4)
 
-    second = torch.autograd.grad(penalty(), leaves)
-    for leaf, found in zip(leaves, second, strict=True):  # against central differences of the first derivatives
-        direction = torch.randn(leaf.shape, generator=torch.Generator().manual_seed(1), dtype=leaf.dtype)
-        values = []
-        for sign in (1, -1):
-            with torch.no_grad():
-                leaf.add_(sign * 1e-6 * direction)
-            values.append(float(penalty().detach()))
-            with torch.no_grad():
-                leaf.sub_(sign * 1e-6 * direction)
-        assert float((found * direction).sum()) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-4, abs=1e-4)
+
+@pytest.mark.parametrize("method", ["mosld", "moelora", "mixlora"])
+def test_second_derivatives_of_a_whole_model_with_and_without_checkpointing(method):
+    """A gradient penalty through q, k and v in one node, dropout and the balance loss; layers made again in the backward pass give the same."""
+    found = []
+    for on in (False, True):
+        torch.manual_seed(0)
+        model = bert(2).double()
+        model.set_attn_implementation("eager")  # the fused attention of torch has no second derivative
+        handle = attach(model, config_of(method, targets="q,k,v,up,down", dropout=0.3, balance=0.5))
+        move(handle)
+        model.train()
+        for module in model.modules():
+            module.p = 0.0 if isinstance(module, nn.Dropout) else getattr(module, "p", None)
+        if on:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        leaves = handle.parameters()
+
+        def penalty(model=model, handle=handle, leaves=leaves):
+            torch.manual_seed(5)
+            loss = run(model).square().mean() + handle.extra_loss()
+            return sum(g.square().sum() for g in torch.autograd.grad(loss, leaves, create_graph=True))
+
+        found.append([penalty().detach(), *torch.autograd.grad(penalty(), leaves)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+    step = [torch.randn(p.shape, generator=torch.Generator().manual_seed(1), dtype=p.dtype) for p in leaves]
+    ends = []
+    for sign in (1, -2):
+        with torch.no_grad():
+            for p, d in zip(leaves, step, strict=True):
+                p.add_(sign * 1e-6 * d)
+        ends.append(float(penalty().detach()))
+    slope = sum(float((g * d).sum()) for g, d in zip(found[1][1:], step, strict=True))
+    assert slope == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3)
 
 
 # The edge
