@@ -1,7 +1,7 @@
 """Pictures of plain numbers: matrices, tables and dictionaries, from the lab or from anywhere else.
 
 - `heat`: a matrix with its numbers. `bars`: a few named sizes.
-- `dots`: a value by row and arm, with its 95 % interval over seeds. `curves`: a value along a number, such as a coefficient.
+- `dots`: a value by row and arm, with its 95 % interval over seeds and questions. `curves`: a value along a number, such as a coefficient.
 - `scatter`: one quantity against another, a point each.
 """
 
@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from mosld.figures.style import COLOURS, HEAT, SIGNED, SOFT, Picture, canvas, ink_on, legend, line, marker, reference, styled
 from mosld.probes.seeds import interval
+from mosld.studies.statistics import paired_interval
 
 BESIDE = ((6, 0), (-6, 0), (6, 9), (6, -9), (-6, 9), (-6, -9))  # points from a mark to its name, in the order they are tried
 LONG = 7  # letters from which names of columns are written aslant
@@ -94,6 +95,15 @@ def inside(column: str, ends: np.ndarray) -> np.ndarray:
     return np.clip(ends, 0, 1) if column == "accuracy" else ends
 
 
+def _ends(groups: Sequence[pd.DataFrame], value: str, minus: str | None = None, questions: int | None = None) -> np.ndarray:
+    """Mean of `value` (minus the column `minus`) and ends of its interval over the rows of each group: [3, groups]."""
+    if minus is None and questions is None:
+        return inside(value, np.array([interval(g[value].to_numpy(float)) if len(g) else (np.nan,) * 3 for g in groups]).T)
+    pairs = [(list(g[value]), list(g[minus]) if minus else [0.0] * len(g)) for g in groups]
+    ends = np.array([paired_interval(a, b, rows=questions) for a, b in pairs], float).T
+    return ends if minus else inside(value, ends)
+
+
 @styled
 def dots(
     table: pd.DataFrame,
@@ -104,11 +114,15 @@ def dots(
     xlabel: str = "",
     zero: float | None = None,
     marks: Mapping[str, float] | None = None,
+    minus: str | None = None,
+    questions: int | None = None,
 ) -> Picture:
     """Mean of the column `value` for each `row` and `arm`, with its 95 % interval over all further rows of the table (the seeds).
 
     Args:
         zero: a level to compare with, drawn through all rows. marks: one such level a row, such as chance.
+        minus: a column that is subtracted, seed by seed.
+        questions: how many questions each value is a share of; no interval is then narrower than so many questions allow.
     """
     names = list(dict.fromkeys(table[row]))
     arms = list(dict.fromkeys(table[arm])) if arm else [""]
@@ -117,8 +131,7 @@ def dots(
     said = []
     for i, a in enumerate(arms):
         part = table if arm is None else table[table[arm] == a]
-        groups = [part.loc[part[row] == name, value].to_numpy(float) for name in names]
-        ends = inside(value, np.array([interval(g) if len(g) else (np.nan,) * 3 for g in groups]).T)
+        ends = _ends([part[part[row] == name] for name in names], value, minus, questions)
         place = np.arange(len(names)) + (i - (len(arms) - 1) / 2) * 0.62 / len(arms)
         look = marker(i)
         ax.hlines(place, ends[1], ends[2], color=look["color"], linewidth=1.6)
@@ -139,16 +152,26 @@ def dots(
 
 
 @styled
-def curves(table: pd.DataFrame, x: str, y: str, arm: str, title: str = "", xlabel: str = "", ylabel: str = "", level: float | None = None) -> Picture:
+def curves(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    arm: str,
+    title: str = "",
+    xlabel: str = "",
+    ylabel: str = "",
+    level: float | None = None,
+    questions: int | None = None,
+) -> Picture:
     """The column `y` along the column `x`, one line for each `arm`: means over further rows (the seeds), with a 95 % band where there are several.
 
-    `level`: a value to compare with.
+    `level`: a value to compare with. `questions`: as in `dots`.
     """
     picture, axes = canvas(width=6.8, height=3.2)
     ax = axes[0, 0]
     for i, (name, part) in enumerate(table.groupby(arm, sort=False)):
-        places, groups = zip(*part.groupby(x)[y], strict=True)
-        mean, low, high = inside(y, np.array([interval(values) for values in groups]).T)
+        places, groups = zip(*part.groupby(x), strict=True)
+        mean, low, high = _ends(groups, y, questions=questions)
         ax.plot(places, mean, label=str(name), marker="." if len(places) < 15 else None, **line(i))
         if np.isfinite(low).any():
             ax.fill_between(places, low, high, color=line(i)["color"], alpha=0.16, linewidth=0)

@@ -179,7 +179,7 @@ def write(folder: Path, labels: list[str], logs: dict, jobs: int = 1) -> str:
     numbers = [["method", "parameters", *(f"{g}{end}" for g in groups for end in ("", " spread")), against, "low", "high", "ms a step", "seeds"]]
     for row in rows:
         values = [row.over(tasks) for tasks in groups.values()]
-        difference, ms = _difference(row, reference, log.tasks), mean(row.step_ms)
+        difference, ms = _difference(row, reference, log.tasks, log.config.eval_rows), mean(row.step_ms)
         parameters = "-" if row.parameters is None else f"{row.parameters:,}"
         cells.append([row.label, parameters, *map(_with_spread, values), _interval(difference), _number(ms, 0)])
         flat = [f(v) for v in values for f in (mean, spread)]
@@ -192,19 +192,23 @@ def write(folder: Path, labels: list[str], logs: dict, jobs: int = 1) -> str:
     return text
 
 
-def _difference(row: Row, reference: Row, tasks: list[str]) -> tuple[float, float, float]:
-    """Mean of the mixture, `row` minus `reference`, over the seeds that both have, with its interval; NaN for rows without training."""
+def _difference(row: Row, reference: Row, tasks: list[str], questions: int) -> tuple[float, float, float]:
+    """Mean of the mixture, `row` minus `reference`, over the seeds that both have, with its interval; NaN for rows without training.
+
+    `questions` of each task are scored: no interval is narrower than they allow.
+    """
     if row.parameters is None or row is reference:
         return math.nan, math.nan, math.nan
     both = [n for n in row.seeds if n in reference.seeds]
-    return paired_interval(*([r.over(tasks)[r.seeds.index(n)] for n in both] for r in (row, reference)))
+    first, second = ([r.over(tasks)[r.seeds.index(n)] for n in both] for r in (row, reference))
+    return paired_interval(first, second, rows=questions * len(tasks))
 
 
 def _heading(log, seeds: int, jobs: int) -> str:
     knobs = ", ".join(f"{n} {to_text(n, getattr(log.config, n))}" for n in SHOWN)
     return (
         f"Accuracy on test rows after training on the mixture ({knobs}), mean over {seeds} seeds ± standard deviation. "
-        f"The difference is of the mixture's mean, seed by seed, with a 95 % t interval. "
+        f"The difference is of the mixture's mean, seed by seed, with a 95 % t interval, no narrower than the questions allow. "
         f"Machine: {_processor()}, {os.cpu_count()} cores, {jobs} runs at a time, torch {log.versions['torch']}."
     )
 

@@ -61,7 +61,7 @@ def write(folder: Path, config: RunConfig, options: MergeConfig, rows: list[Row]
             numbers.append([config.seed + n, row.label, mean(values[: len(names)]), *values, row.trained, row.stored, seconds, row.sees])
         by_task = [_spread([a[t] for a in row.accuracy if t in a]) for t in [*names, *config.held_out]]
         against = single if seeds > 1 and row is not single and row.trained else None
-        difference = [_interval(row.means(names), against.means(names)) if against else "-"] if seeds > 1 else []
+        difference = [_interval(row.means(names), against.means(names), config.eval_rows * len(names)) if against else "-"] if seeds > 1 else []
         waited = "-" if not row.seconds else f"{mean(row.seconds):.1f}"
         cells.append([row.label, _spread(row.means(names)), *difference, *by_task, _count(row.trained), _count(row.stored), waited, row.sees])
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,8 +83,8 @@ def _spread(values: list[float]) -> str:
     return f"{values[0]:.3f}" if len(values) == 1 else f"{mean(values):.3f} ± {spread(values):.3f}"
 
 
-def _interval(first: list[float], second: list[float]) -> str:
-    centre, low, high = paired_interval(first, second)
+def _interval(first: list[float], second: list[float], questions: int) -> str:
+    centre, low, high = paired_interval(first, second, rows=questions)
     return f"{centre:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
@@ -105,7 +105,7 @@ def _notes(rows: list[Row], seeds: int) -> str:
         "weights. seconds: of the training, or of the merge alone, which comes on top of the adapters' training. "
     )
     if seeds > 1:
-        text += "minus the adapters: of the mean, seed by seed, with a 95 % t interval over seeds. "
+        text += "minus the adapters: of the mean, seed by seed, with a 95 % t interval over seeds, no narrower than the questions allow. "
     if any(row.sees == SEES["test"] for row in rows):
         text += "AdaMerging and Concrete looked at the TEST questions without answers, as in their papers: their accuracy is on questions they saw. "
     elif any(row.sees == SEES["held-out"] for row in rows):

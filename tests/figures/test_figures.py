@@ -130,6 +130,16 @@ def test_dots_are_means_with_intervals():
     assert ends[1] == pytest.approx([0.6, 0.6])
 
 
+def test_no_interval_is_narrower_than_the_questions_allow():
+    table = pd.DataFrame({"task": ["a"] * 3, "accuracy": [0.8] * 3, "before": [0.5] * 3})  # three seeds that agree to the last question
+    drawn = lambda **more: figures.dots(table, "accuracy", "task", **more).axes[0].collections[0].get_segments()[0][:, 0]  # noqa: E731
+    half = 4.303 / 3**0.5  # t of 2 degrees of freedom
+    assert drawn(questions=100) == pytest.approx([0.8 - half * 0.04, 0.8 + half * 0.04], abs=1e-4)  # sqrt(.8 x .2 / 100)
+    both = (0.8 * 0.2 / 100 + 0.5 * 0.5 / 100) ** 0.5
+    assert drawn(minus="before", questions=100) == pytest.approx([0.3 - half * both, 0.3 + half * both], abs=1e-4)
+    assert drawn(minus="before") == pytest.approx([0.3, 0.3])
+
+
 def test_the_arms_differ_without_colour():
     looks = {(str(style.line(i)["linestyle"]), style.marker(i)["marker"]) for i in range(6)}
     assert len(looks) == 6
