@@ -86,6 +86,7 @@ def matched_rank(n: LinearShape) -> int:
 class MethodEntry:
     """A line of the method registry.
 
+    `formula`: its equation in one line, as the page and the API show it.
     `fixes`: values that the method's definition leaves no choice in (LoRA has one expert).
     `balance`: the paper's coefficient of the balance loss, used when the knob is left empty.
     `count`: trainable parameters of one adapted linear.
@@ -95,6 +96,7 @@ class MethodEntry:
 
     where: str  # module:class
     label: str
+    formula: str = "h = W x + α/r · Σₑ gₑ(x) Bₑ Aₑ x"
     fixes: dict[str, Any] = field(default_factory=dict)
     balance: float = 0.0
     count: Callable[[LinearShape], int] = _mixture
@@ -106,15 +108,26 @@ NO_ROUTER = "nothing: it has one expert"
 BLOCK = ("up", "gate", "down")  # the linears of a feed-forward block
 
 METHODS: dict[str, MethodEntry] = {
-    "lora": MethodEntry("mosld.adapters.lora:LoRA", "LoRA", {"experts": "1", "top_k": 0, "dropout": 0.0, "share": "none"}, routes_by=NO_ROUTER),
-    "mosl": MethodEntry("mosld.adapters.mosld:MoSLD", "MoSL", {"dropout": 0.0, "share": "A"}, 0.01),
-    "mosld": MethodEntry("mosld.adapters.mosld:MoSLD", "MoSLD", {}, 0.01),
-    "mola": MethodEntry("mosld.adapters.mola:MoLA", "MoLA", {"dropout": 0.0, "share": "none"}, 0.001),
-    "hydralora": MethodEntry("mosld.adapters.hydralora:HydraLoRA", "HydraLoRA", {"dropout": 0.0, "share": "A", "top_k": 0}),
-    "molora": MethodEntry("mosld.adapters.molora:MoLoRA", "MoLoRA", {"dropout": 0.0, "share": "none", "top_k": 0}),
+    "lora": MethodEntry(
+        "mosld.adapters.lora:LoRA",
+        "LoRA",
+        "h = W x + α/r · B A x",
+        {"experts": "1", "top_k": 0, "dropout": 0.0, "share": "none"},
+        routes_by=NO_ROUTER,
+    ),
+    "mosl": MethodEntry("mosld.adapters.mosld:MoSLD", "MoSL", "h = W x + α/r · Σ top-K gₖ(x) Bₖ A x", {"dropout": 0.0, "share": "A"}, 0.01),
+    "mosld": MethodEntry("mosld.adapters.mosld:MoSLD", "MoSLD", "h = W x + α/r · Σ top-K gₖ(x) Bₖ (mask ∘ A / (1−p)) x", {}, 0.01),
+    "mola": MethodEntry("mosld.adapters.mola:MoLA", "MoLA", "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x", {"dropout": 0.0, "share": "none"}, 0.001),
+    "hydralora": MethodEntry(
+        "mosld.adapters.hydralora:HydraLoRA", "HydraLoRA", "h = W x + α/r · Σ gᵢ(x) Bᵢ A x,  g dense", {"dropout": 0.0, "share": "A", "top_k": 0}
+    ),
+    "molora": MethodEntry(
+        "mosld.adapters.molora:MoLoRA", "MoLoRA", "h = W x + α/r · Σ gᵢ(x) Bᵢ Aᵢ x,  g dense", {"dropout": 0.0, "share": "none", "top_k": 0}
+    ),
     "sira": MethodEntry(
         "mosld.adapters.sira:SiRA",
         "SiRA",
+        "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x,  g dropped out and capped",
         {"dropout": 0.0, "share": "none"},
         0.01,
         options={
@@ -125,6 +138,7 @@ METHODS: dict[str, MethodEntry] = {
     "malora": MethodEntry(
         "mosld.adapters.malora:MALoRA",
         "MALoRA",
+        "h = W x + α/r · Σ top-K gₜ(x) Bₜ Pₜ S_A x",
         {"dropout": 0.0, "share": "A", "side": "input"},
         0.001,
         _malora,
@@ -136,6 +150,7 @@ METHODS: dict[str, MethodEntry] = {
     "mtl-lora": MethodEntry(
         "mosld.adapters.mtl_lora:MTLLoRA",
         "MTL-LoRA",
+        "h = W x + α/r · Σ softmax(wₜ/τ)ᵢ Bᵢ Λₜ A x",
         {"dropout": 0.0, "share": "A", "side": "input", "top_k": 0},
         count=_mtl_lora,
         options={
@@ -147,6 +162,7 @@ METHODS: dict[str, MethodEntry] = {
     "moelora": MethodEntry(
         "mosld.adapters.moelora:MoELoRA",
         "MoELoRA",
+        "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x,  loss + contrast of experts",
         {"dropout": 0.0, "share": "none"},
         0.01,
         options={
@@ -159,6 +175,7 @@ METHODS: dict[str, MethodEntry] = {
     "loramoe": MethodEntry(
         "mosld.adapters.loramoe:LoRAMoE",
         "LoRAMoE",
+        "h = W x + α/r · Σ gᵢ(x) Bᵢ Aᵢ x,  g dense, balanced by type",
         {"dropout": 0.0, "share": "none", "top_k": 0},
         0.01,
         options={
@@ -169,6 +186,7 @@ METHODS: dict[str, MethodEntry] = {
     "mode": MethodEntry(
         "mosld.adapters.mode:MoDE",
         "MoDE",
+        "h = W x + α/r · Σᵢ Σₖ Rₖ(x)ᵢ Bᵢₖ Aₖ x",
         {"dropout": 0.0, "share": "A", "side": "input", "top_k": 0},
         count=lambda n: n.factors + n.r // int(n.options.get("block", 1)) * n.router,
         options={"block": Option(1, 1, 256, "Rows of A that share a router; it must divide the rank.")},
@@ -177,6 +195,7 @@ METHODS: dict[str, MethodEntry] = {
     "mor1e": MethodEntry(
         "mosld.adapters.mor1e:MoR1E",
         "Intuition-MoR1E",
+        "h = W x + σ(100m) · Σ gᵢⱼ bⱼ aᵢ x,  g from router and sentence embedding",
         {"dropout": 0.0, "share": "none", "side": "input", "top_k": 0},
         count=lambda n: n.r * n.d_in + n.E * n.d_out + n.r * n.E * n.d_in + 2,
         routes_by="the token and the sentence embedding of its text",
@@ -184,6 +203,7 @@ METHODS: dict[str, MethodEntry] = {
     "conditional-mixlora": MethodEntry(
         "mosld.adapters.conditional_mixlora:ConditionalMixLoRA",
         "Conditional MixLoRA",
+        "h = W x + α/r · Σᵢ uᵢ b_q(i) a_p(i) x,  p, q chosen per text",
         {"dropout": 0.0, "share": "none", "side": "input", "top_k": 0},
         count=lambda n: n.r * n.E * (n.d_in + n.d_out) + n.r * n.E * (2 + n.r) * n.d_in,
         options={
@@ -194,6 +214,7 @@ METHODS: dict[str, MethodEntry] = {
     "mixlora": MethodEntry(
         "mosld.adapters.mixlora:MixLoRA",
         "MixLoRA",
+        "ffn(x) = Σ top-K gₖ(x) FFNₖ(x),  FFNₖ with Bₖ Aₖ on up, gate, down",
         {"dropout": 0.0, "share": "none", "side": "input"},
         0.001,
         lambda n: (n.E if n.name in BLOCK else 1) * n.r * (n.d_in + n.d_out) + n.router * (n.name == "up"),
@@ -202,6 +223,7 @@ METHODS: dict[str, MethodEntry] = {
 METHODS["lora-matched"] = MethodEntry(
     "mosld.adapters.lora_matched:LoRAMatched",
     "LoRA of matched size",
+    "h = W x + α/r · B A x,  rank of A and B by count",
     {"dropout": 0.0, "top_k": 0},
     count=lambda n: matched_rank(n) * (n.d_in + n.d_out),
     options={"match": Option("mosld", help="The method, with these same knobs, whose parameter count is matched.", choices=tuple(METHODS))},

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from mosld.adapters import stages
 from mosld.adapters.kernel import Linear, Mixed, mix, mixtures, routed_gate
 from mosld.adapters.plan import Rows, Site, sizes
 from mosld.adapters.routers import ROUTERS, Router, Texts
@@ -225,12 +226,13 @@ class Answer(NamedTuple):
 class Adapter(nn.Module):
     """y = W x + b + alpha / r * sum_e g_e(x) B_e A_e x, with the frozen W and b of the linear that it is called with."""
 
-    formula = "h = W x + α/r · Σₑ gₑ(x) Bₑ Aₑ x"
     token_routed = True  # the gate depends on the input
     steerable = True  # its gate comes from `logits`: experts can be muted and forced
     task_routed = False  # the update depends on the task and on nothing else
     whole_text = False  # its gate reads all tokens of a text, later ones too
     clusters = 0  # centroids of sentence embeddings the adapter routes by; 0: it does not look at `Context.instance`
+
+    hints: dict[str, str] = {}  # what slow motion says of a stage where the method departs from the plain one: 'gate', 'gate in training', 'hidden'
 
     @classmethod
     def check(cls, config: AdapterConfig) -> None:
@@ -297,6 +299,15 @@ class Adapter(nn.Module):
         if self.context.balance == 0 or self.site.experts == 1 or not self.rule.trained:
             return None
         return self.context.balance * balance_loss(p, g, call.mask)
+
+    @property
+    def walkable(self) -> bool:
+        """Whether slow motion can go through it: its experts are updates of this one linear."""
+        return True
+
+    def stages(self, x: Tensor, shape: torch.Size) -> dict:
+        """What the pass just made did with tokens x [d_in, N] of an input of this shape, in the names of `mosld.adapters.stages`."""
+        return stages.plain(self, x)
 
     # The router
 

@@ -33,7 +33,11 @@ from mosld.adapters.kernel import mix
 class ConditionalMixLoRA(Adapter):
     """Low-rank factors chosen anew for every text."""
 
-    formula = "h = W x + α/r · Σᵢ uᵢ b_q(i) a_p(i) x,  p, q chosen per text"
+    hints = {
+        "gate": "The whole text chooses {rank} rows and {rank} columns out of two pools of {of}; its words share the choice. "
+        "A gate weighs the column with the row that is joined to it.",
+        "hidden": "An expert is of rank one: the row of A that the text joins to it gives a single number.",
+    }
     steerable = False
     whole_text = True
 
@@ -77,6 +81,16 @@ class ConditionalMixLoRA(Adapter):
         gate = torch.zeros_like(rows).scatter(1, picked, u).scatter_add(1, met, v) / (2 * r)
         p = (rows + columns / (1 + r)) / 2
         return y, p.repeat_interleave(L, 0).t(), gate.repeat_interleave(L, 0).t()
+
+    def stages(self, x: Tensor, shape: torch.Size) -> dict:
+        """Expert e is column b_e; what it gets is the picked row that the text joins to it."""
+        M, L = shape[:2]
+        mask = self.context.token_mask(shape)
+        rows, columns, picked, met = self.scores(x.t().view(M, L, -1), None if mask is None else mask.view(M, L))
+        u, v = (_over_mean(s.gather(1, i)) for s, i in ((rows, picked), (columns, met)))
+        joined = torch.zeros_like(met.new_zeros(M, len(self.A))).scatter(1, met, picked).repeat_interleave(L, 0).t()  # [E, N]
+        weight = torch.zeros_like(rows).scatter(1, met, u * v).repeat_interleave(L, 0).t()
+        return {"hidden": (self.A @ x).gather(0, joined)[:, None], "up": self.products()[0], "weight": weight, "name": "a x"}
 
     def stacks(self, read=lambda p: p) -> tuple[Tensor, Tensor]:
         """Rows a_e [E, 1, d_in] and columns b_e [E, d_out, 1]."""

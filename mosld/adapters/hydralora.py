@@ -11,5 +11,3 @@ from mosld.adapters.adapter import Adapter
 
 class HydraLoRA(Adapter):
     """Shared A, a B for each expert, every expert takes part for every token."""
-
-    formula = "h = W x + α/r · Σ gᵢ(x) Bᵢ A x,  g dense"

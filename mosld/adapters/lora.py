@@ -10,5 +10,4 @@ from mosld.adapters.adapter import Adapter
 class LoRA(Adapter):
     """One low-rank update for all tasks and tokens."""
 
-    formula = "h = W x + α/r · B A x"
     token_routed = False

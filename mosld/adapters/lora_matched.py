@@ -20,8 +20,6 @@ from mosld.registry import LinearShape, matched_rank
 class LoRAMatched(LoRA):
     """One low-rank update, as large as another method's experts together."""
 
-    formula = "h = W x + α/r · B A x,  rank of A and B by count"
-
     def build(self) -> None:
         c, site = self.config, self.site
         shape = LinearShape(self.d_in, self.d_out, c.rank, site.experts, self.context.tasks, site.target, c.share, c.side, c.options, c.router)

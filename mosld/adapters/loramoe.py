@@ -21,8 +21,6 @@ from mosld.adapters.adapter import Adapter, Call
 class LoRAMoE(Adapter):
     """Separate experts, dense routing, balance within types."""
 
-    formula = "h = W x + α/r · Σ gᵢ(x) Bᵢ Aᵢ x,  g dense, balanced by type"
-
     def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
         if self.context.balance == 0 or not self.rule.trained:
             return None

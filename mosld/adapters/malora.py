@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.kernel import mix
+from mosld.adapters.stages import heads
 from mosld.registry import LinearShape, malora_sizes
 
 
 class MALoRA(Adapter):
     """Experts that share a projection S_A and keep a small P and a wide B each."""
 
-    formula = "h = W x + α/r · Σ top-K gₜ(x) Bₜ Pₜ S_A x"
+    hints = {"hidden": "The shared projection S_A squeezes x, then each expert's own P narrows the result to {rows} numbers."}
 
     def build(self) -> None:
         c, E = self.config, self.site.experts
@@ -48,6 +49,9 @@ class MALoRA(Adapter):
             p, g = self.gates(x, call)
         hidden = torch.matmul(self.P.to(x.dtype), self.A.to(x.dtype) @ x.t())  # [E, rb, N]
         return mix(call.frozen(x), hidden, g, self.B, self.scale), p, g
+
+    def stages(self, x: Tensor, shape: torch.Size) -> dict:
+        return {"hidden": self.P @ (self.A @ x), "up": heads(self.B), "name": "Pₑ A x"}
 
     def stacks(self, read: Callable[[nn.Parameter], Tensor] = lambda p: p) -> tuple[Tensor, Tensor]:
         return read(self.A)[None], read(self.B).permute(1, 0, 2)

@@ -42,8 +42,11 @@ class Route:
 class MixLoRA(Adapter):
     """A linear of a routed feed-forward block; plain LoRA anywhere else."""
 
-    formula = "ffn(x) = Σ top-K gₖ(x) FFNₖ(x),  FFNₖ with Bₖ Aₖ on up, gate, down"
     steerable = False
+
+    @property
+    def walkable(self) -> bool:
+        return self.site.experts == 1  # a routed block's experts are whole blocks
 
     @classmethod
     def check(cls, config: AdapterConfig) -> None:

@@ -15,13 +15,18 @@ from torch import Tensor, nn
 
 from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.kernel import mix
+from mosld.adapters.stages import heads
 from mosld.config import AdapterConfig, ConfigError
 
 
 class MoDE(Adapter):
     """One router for every block of rows of the shared A."""
 
-    formula = "h = W x + α/r · Σᵢ Σₖ Rₖ(x)ᵢ Bᵢₖ Aₖ x"
+    hints = {
+        "gate": "{label} has a router for every row of A x; shown is their mean. They act on A x itself, "
+        "two stages on, so that an expert's own weight is 1.",
+        "hidden": "A (shared) squeezes x to r = {rows} numbers; each expert's gate for each of them is multiplied in.",
+    }
     steerable = False
 
     @classmethod
@@ -50,3 +55,10 @@ class MoDE(Adapter):
         z = (p.to(x.dtype) * hidden).transpose(0, 1).reshape(E * len(self.A), len(x))  # [E r, N], in the order of B's columns
         mean = p.mean((0, 2))
         return mix(call.frozen(x), z, None, self.B, self.scale), mean, mean
+
+    def stages(self, x: Tensor, shape: torch.Size) -> dict:
+        """Each block of rows of A x has its own gates: they are multiplied in before B, where the experts' weights are then all 1."""
+        if self.router is None:
+            return super().stages(x, shape)
+        p = (self.router @ x).softmax(1).repeat_interleave(int(self.config.option("block")), 0).transpose(0, 1)  # [E, r, N]
+        return {"hidden": p * (self.A @ x), "up": heads(self.B), "weight": torch.ones_like(p[:, 0]), "name": "Rₑ ∘ A x"}

@@ -24,8 +24,6 @@ TINY = 1e-20  # floor of a squared length
 class MoELoRA(Adapter):
     """Separate experts behind a top-K router, told to differ."""
 
-    formula = "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x,  loss + contrast of experts"
-
     def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
         y, p, g = super().forward_tokens(x, call)
         late = self.context.step is None or self.context.step > self.config.option("after")

@@ -11,5 +11,3 @@ from mosld.adapters.adapter import Adapter
 
 class MoLA(Adapter):
     """Separate experts behind a top-K router."""
-
-    formula = "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x"

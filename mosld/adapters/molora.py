@@ -14,7 +14,5 @@ from mosld.adapters.adapter import Adapter
 class MoLoRA(Adapter):
     """Separate experts, every one of which takes part for every token."""
 
-    formula = "h = W x + α/r · Σ gᵢ(x) Bᵢ Aᵢ x,  g dense"
-
     def draw_a(self, a: Tensor, fan: int) -> None:
         a.normal_(0, 0.02, generator=self.context.generator)

@@ -27,7 +27,10 @@ from mosld.adapters.kernel import mix
 class MoR1E(Adapter):
     """Rank-one experts b_j a_i that share rows and columns."""
 
-    formula = "h = W x + σ(100m) · Σ gᵢⱼ bⱼ aᵢ x,  g from router and sentence embedding"
+    hints = {
+        "gate": "Two parts are added: a router's softmax, and the similarity of the whole text to known centroids. These weights need not sum to 1.",
+        "hidden": "An expert is of rank one: its row of A gives a single number. Rows are shared among experts.",
+    }
     steerable = False
 
     def build(self) -> None:
@@ -56,6 +59,12 @@ class MoR1E(Adapter):
         y = mix(call.frozen(x), torch.sigmoid(100 * self.m) * v, None, self.B, 1.0)
         size = g.detach().abs()
         return y, p, size / size.sum(0)
+
+    def stages(self, x: Tensor, shape: torch.Size) -> dict:
+        w = torch.sigmoid(100 * self.o)
+        up, down = self.products()
+        weight = self.clusters * w * self.last.probabilities + 4 * (1 - w) * self.intuition(shape)
+        return {"hidden": down @ x, "up": up, "weight": weight, "scale": float(torch.sigmoid(100 * self.m)), "name": "aᵢ x"}
 
     def stacks(self, read=lambda p: p) -> tuple[Tensor, Tensor]:
         """Rows a_i [E, 1, d_in] and columns b_j [E, d_out, 1], each repeated so that entry i r2 + j is expert (i, j)."""

@@ -20,7 +20,5 @@ from mosld.adapters.adapter import Adapter
 class MoSLD(Adapter):
     """Experts with one A for all and a B for each."""
 
-    formula = "h = W x + α/r · Σ top-K gₖ(x) Bₖ (mask ∘ A / (1−p)) x"
-
     def draw_a(self, a: Tensor, fan: int) -> None:
         a.normal_(0, 1 / math.sqrt(fan), generator=self.context.generator)

@@ -20,12 +20,16 @@ from torch.nn import functional as F
 
 from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.kernel import mix
+from mosld.adapters.stages import heads
 
 
 class MTLLoRA(Adapter):
     """A task's own mixture of shared B, after a task's own r x r matrix."""
 
-    formula = "h = W x + α/r · Σ softmax(wₜ/τ)ᵢ Bᵢ Λₜ A x"
+    hints = {
+        "gate": "{label} asks no router: the gates are learned for each task, here {task}, and are the same for all its words.",
+        "hidden": "A (shared) squeezes x to r = {rows} numbers, then the task's own {rows} × {rows} matrix Λ turns them.",
+    }
     steerable = False
     token_routed = False
     task_routed = True
@@ -54,6 +58,12 @@ class MTLLoRA(Adapter):
         gate = None if self.w is None else self.task_gate()[task].t().repeat_interleave(hidden.shape[1], 1)  # [n, N]
         y = mix(call.frozen(x), hidden.flatten(0, 1).t(), gate, self.B, self.scale)
         return y, gate, gate
+
+    def stages(self, x: Tensor, shape: torch.Size) -> dict:
+        own = self.L[self.context.tasks_of(shape, x.device)].repeat_interleave(shape[1], 0)  # [N, r, r] or [N, r]
+        low = (self.A @ x).t()[..., None]
+        hidden = (own @ low)[..., 0] if own.dim() == 3 else own * low[..., 0]
+        return {"hidden": hidden.t()[None], "up": heads(self.B), "name": "Λₜ A x"}
 
     def products(self) -> tuple[Tensor, Tensor]:
         a, b = self.stacks()

@@ -21,7 +21,7 @@ from mosld.adapters.kernel import mix
 class SiRA(Adapter):
     """Separate experts that take only so many tokens."""
 
-    formula = "h = W x + α/r · Σ top-K gₖ(x) Bₖ Aₖ x,  g dropped out and capped"
+    hints = {"gate in training": "{router}In training some are dropped by chance, {left} are kept, and an expert that is full turns words away."}
 
     def forward_tokens(self, x: Tensor, call: Call) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if self.site.experts == 1 or not self.training:

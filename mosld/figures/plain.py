@@ -14,8 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from mosld.figures.style import COLOURS, HEAT, SIGNED, SOFT, Picture, canvas, ink_on, legend, line, marker, reference, styled
-from mosld.probes.seeds import interval
-from mosld.studies.statistics import paired_interval
+from mosld.probes.seeds import interval, paired_interval
 
 BESIDE = ((6, 0), (-6, 0), (6, 9), (6, -9), (-6, 9), (-6, -9))  # points from a mark to its name, in the order they are tried
 LONG = 7  # letters from which names of columns are written aslant

@@ -21,9 +21,8 @@ from mosld.merging.vectors import Factors, TaskVector, Update, entries
 
 
 class Merged(Adapter):
-    """A linear with an update that is not trained by itself."""
+    """h = (W + D) x: a linear with an update that is not trained by itself."""
 
-    formula = "h = (W + D) x"
     token_routed = False
 
     def build(self) -> None:

@@ -13,40 +13,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mosld.probes.seeds import t_quantile
+from mosld.probes.seeds import mean, paired_interval, spread, t_quantile
 
-
-def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean; NaN of nothing."""
-    return sum(values) / len(values) if values else math.nan
-
-
-def spread(values: Sequence[float]) -> float:
-    """Sample standard deviation (n - 1 in the divisor); NaN of fewer than two values."""
-    if len(values) < 2:
-        return math.nan
-    centre = mean(values)
-    return math.sqrt(sum((v - centre) ** 2 for v in values) / (len(values) - 1))
-
-
-def paired_interval(first: Sequence[float], second: Sequence[float], level: float = 0.95, rows: int | None = None) -> tuple[float, float, float]:
-    """Mean of `first` minus `second`, seed by seed, and the ends of its t interval; the ends are NaN for fewer than two seeds.
-
-    The interval takes the differences as draws from a normal distribution and knows of no other runs: with many methods side by side
-    one in twenty excludes 0 by chance.
-
-    rows: where the values are shares of so many questions, the interval is never narrower than these questions allow: a few seeds can agree
-    to the last question by luck. Both shares are taken as independent for that, which is on the safe side where the questions are the same.
-    """
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    centre = mean(differences)
-    if len(differences) < 2:
-        return centre, math.nan, math.nan
-    deviation = spread(differences)
-    if rows:
-        deviation = max(deviation, math.sqrt(mean([(a * (1 - a) + b * (1 - b)) / rows for a, b in zip(first, second, strict=True)])))
-    half = t_quantile(len(differences) - 1, level) * deviation / math.sqrt(len(differences))
-    return centre, centre - half, centre + half
+__all__ = ["Evidence", "evidence", "holm", "mean", "paired_interval", "spread"]
 
 
 @dataclass(frozen=True)

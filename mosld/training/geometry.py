@@ -133,15 +133,16 @@ def _conflicts(trainer: Trainer, arm: Arm, rows: int, seconds: float) -> list[Co
 
 @torch.enable_grad()
 def gradients(trainer: Trainer, arm: Arm, task: int, examples) -> list[Tensor]:
-    """Gradients of the mean cross-entropy of some questions of a task of the mixture, flat: A and B of every adapted linear in turn.
+    """Gradients of the mean cross-entropy of some questions of a task of the mixture, flat: A and B (`Adapter.stacks`) of every linear in turn.
 
     The parameters' own `.grad` is left as it is.
     """
     batch = trainer.place(trainer.backbone.batch(examples, [task] * len(examples)))
-    parameters = [p for a in arm.handle.adapters for p in (a.A, a.B)]
+    parameters = list(arm.handle.parameters())
     loss = F.cross_entropy(arm.score(batch), batch.answer)
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return [torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(parameters, found, strict=True)]
+    found = dict(zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True))
+    of = lambda p: torch.zeros_like(p) if found.get(p) is None else found[p]  # noqa: E731  (a tensor that is not trained has none)
+    return [w.flatten() for a in arm.handle.adapters for w in a.stacks(of)]
 
 
 def _with_all(parts: list[Tensor]) -> list[Tensor]:

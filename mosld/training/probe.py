@@ -89,9 +89,9 @@ def _weights(a: Adapter, before: dict[nn.Parameter, Tensor], load: Tensor, rate:
     """Norms, sizes of gradient and step, and imbalance of one adapter."""
     up, down = a.products()
     now_a, now_b = a.stacks()
-    old_a, old_b = (norms.rms(w) for w in a.stacks(lambda p: before[p]))
+    old_a, old_b = (norms.rms(w) for w in a.stacks(lambda p: before.get(p, p)))
     grad_a, grad_b = (norms.rms(w) for w in a.stacks(lambda p: torch.zeros_like(p) if p.grad is None else p.grad))
-    step_a, step_b = (norms.rms(w) for w in a.stacks(lambda p: p - before[p]))
+    step_a, step_b = (norms.rms(w) for w in a.stacks(lambda p: p - before.get(p, p)))
     kept = {site: 1 - rate if a.config.dropout_on == site else 1.0 for site in "AB"}
     reach_a, reach_b = imbalance.update_counts(load, len(now_a) == 1, len(now_b) == 1, kept["A"], kept["B"])
     ask = a.sink.get("ask")

@@ -3,7 +3,7 @@
 - `walkable`: the linears of an arm that can be walked through. `walk`: a forward pass of the next batch's first rows, caught at one of them.
 - `Walk`: its stages for all tokens; `Walk.output` multiplies them out, `Walk.shown` gives a few tokens as plain values.
 
-    y = W x + b + scale * sum_e g_e up_e hidden_e,   hidden_e = down_e x (in some methods with a small step between)
+    y = W x + b + scale * sum_e g_e up_e hidden_e,   hidden_e = down_e x (in some methods with a small step between: `Adapter.stages`)
 
 A walk changes nothing in the run: the state of the generator that draws dropout is put back. In training mode the mask is therefore
 the very draw that the next step will make, wherever the draws do not depend on the batch.
@@ -19,12 +19,6 @@ import torch
 from torch import Tensor
 
 from mosld.adapters.adapter import Adapter, Routing
-from mosld.adapters.conditional_mixlora import ConditionalMixLoRA
-from mosld.adapters.malora import MALoRA
-from mosld.adapters.mixlora import MixLoRA
-from mosld.adapters.mode import MoDE
-from mosld.adapters.mor1e import MoR1E
-from mosld.adapters.mtl_lora import MTLLoRA
 from mosld.config import ConfigError
 from mosld.training.arms import Arm
 from mosld.training.sentence import SPECIAL
@@ -89,6 +83,7 @@ class Walk:
             "step": self.step,
             "training": self.training,
             "factors": list(self.factors),
+            "hints": dict(a.hints),
             "texts": [{"task": t["task"], "text": t["text"]} for t in self.texts],
             "row": row,
             "sentence": text["tokens"],
@@ -157,8 +152,8 @@ def _vector(v: Tensor) -> dict:
 
 
 def walkable(trainer: Trainer, arm: int = 0) -> list[Adapter]:
-    """The adapters of an arm that can be walked through: all but MixLoRA's routed blocks, whose experts are whole blocks."""
-    return [a for a in trainer.arms[arm].handle.adapters if not (isinstance(a, MixLoRA) and a.site.experts > 1)]
+    """The adapters of an arm that can be walked through: all but those whose experts are whole blocks."""
+    return [a for a in trainer.arms[arm].handle.adapters if a.walkable]
 
 
 @torch.no_grad()
@@ -207,73 +202,9 @@ def _stages(a: Adapter, x: Tensor, y: Tensor, training: bool) -> Walk:
     """The stages of a forward pass that has just been made, read inside its context."""
     shape, x = x.shape, x.reshape(-1, a.d_in).t()
     base = torch.nn.functional.linear(x.t(), a.weight, a.bias).t()
-    for cls, of in OWN.items():
-        if isinstance(a, cls):
-            parts = of(a, x, shape)
-            break
-    else:
-        parts = _plain(a, x)
     last: Routing | None = a.last
-    parts = {"scale": a.scale, "weight": None if last is None else last.gate, **parts}
+    parts = {"scale": a.scale, "weight": None if last is None else last.gate, **a.stages(x, shape)}
     parts["up"] = parts["up"].detach().clone()  # B trains on
     if a.config.side == "output":
         parts["factors"] = ("B", "A")
     return Walk(a, x, base, y=y.reshape(-1, a.d_out).t(), mask=a.mask, probabilities=last and last.probabilities, training=training, **parts)
-
-
-def _plain(a: Adapter, x: Tensor) -> dict:
-    """What most methods do: down x, once or for each expert, with the mask where dropout acts."""
-    dropped = {a.config.dropout_on: a.mask} if a.mask is not None else {}
-    matrix = {"A": a.A, "B": a.B}
-    matrix.update({on: matrix[on] * m for on, m in dropped.items() if on in matrix})
-    down, up = (matrix["A"], matrix["B"]) if a.config.side == "input" else (matrix["B"], matrix["A"])
-    x = x * dropped["activations"].t() if "activations" in dropped else x
-    first = "A" if a.config.side == "input" else "B"
-    first += "′" if first in dropped else ""
-    shared = down.dim() == 2
-    return {"hidden": (down[None] if shared else down) @ x, "up": _heads(up), "name": f"{first} x" if shared or len(down) == 1 else f"{first}ₑ x"}
-
-
-def _heads(up: Tensor) -> Tensor:
-    """[d_out, r] or [d_out, E, r] as [1 or E, d_out, r]."""
-    return up[None] if up.dim() == 2 else up.permute(1, 0, 2)
-
-
-def _mtl_lora(a: MTLLoRA, x: Tensor, shape: torch.Size) -> dict:
-    own = a.L[a.context.tasks_of(shape, x.device)].repeat_interleave(shape[1], 0)  # [N, r, r] or [N, r]
-    low = (a.A @ x).t()[..., None]
-    hidden = (own @ low)[..., 0] if own.dim() == 3 else own * low[..., 0]
-    return {"hidden": hidden.t()[None], "up": _heads(a.B), "name": "Λₜ A x"}
-
-
-def _malora(a: MALoRA, x: Tensor, shape: torch.Size) -> dict:
-    return {"hidden": a.P @ (a.A @ x), "up": _heads(a.B), "name": "Pₑ A x"}
-
-
-def _mode(a: MoDE, x: Tensor, shape: torch.Size) -> dict:
-    """Each block of rows of A x has its own gates: they are multiplied in before B, where the experts' weights are then all 1."""
-    if a.router is None:
-        return _plain(a, x)
-    p = (a.router @ x).softmax(1).repeat_interleave(int(a.config.option("block")), 0).transpose(0, 1)  # [E, r, N]
-    return {"hidden": p * (a.A @ x), "up": _heads(a.B), "weight": torch.ones_like(p[:, 0]), "name": "Rₑ ∘ A x"}
-
-
-def _mor1e(a: MoR1E, x: Tensor, shape: torch.Size) -> dict:
-    w = torch.sigmoid(100 * a.o)
-    up, down = a.products()
-    weight = a.clusters * w * a.last.probabilities + 4 * (1 - w) * a.intuition(shape)
-    return {"hidden": down @ x, "up": up, "weight": weight, "scale": float(torch.sigmoid(100 * a.m)), "name": "aᵢ x"}
-
-
-def _conditional(a: ConditionalMixLoRA, x: Tensor, shape: torch.Size) -> dict:
-    """Expert e is column b_e; what it gets is the picked row that the text joins to it."""
-    M, L = shape[:2]
-    mask = a.context.token_mask(shape)
-    rows, columns, picked, met = a.scores(x.t().view(M, L, -1), None if mask is None else mask.view(M, L))
-    u, v = (s.gather(1, i) / s.gather(1, i).mean(1, keepdim=True) for s, i in ((rows, picked), (columns, met)))
-    joined = torch.zeros_like(met.new_zeros(M, len(a.A))).scatter(1, met, picked).repeat_interleave(L, 0).t()  # [E, N]
-    weight = torch.zeros_like(rows).scatter(1, met, u * v).repeat_interleave(L, 0).t()
-    return {"hidden": (a.A @ x).gather(0, joined)[:, None], "up": a.products()[0], "weight": weight, "name": "a x"}
-
-
-OWN = {MTLLoRA: _mtl_lora, MALoRA: _malora, MoDE: _mode, MoR1E: _mor1e, ConditionalMixLoRA: _conditional}

@@ -23,7 +23,7 @@ from mosld.counting import SHAPES, count
 from mosld.registry import METHODS
 from mosld.tasks import catalogue
 from mosld.tasks.own import MAX_OPTION, MAX_OPTIONS, MAX_QUESTION
-from mosld.ui.facts import formula, shape_of
+from mosld.ui.facts import shape_of
 from mosld.ui.lab import Lab
 from mosld.ui.limits import AWAY_SECONDS
 from mosld.ui.session import Session
@@ -261,7 +261,7 @@ def list_methods() -> list[dict]:
         {
             "name": name,
             "label": entry.label,
-            "formula": formula(name),
+            "formula": METHODS[name].formula,
             "fixes": entry.fixes,
             "routes_by": entry.routes_by or "any router",
             "balance": entry.balance,

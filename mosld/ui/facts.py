@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
-import mosld
 from mosld.config import ConfigError, RunConfig
 from mosld.counting import SHAPES, ModelShape, count
 from mosld.registry import METHODS
 from mosld.ui.wire import mark
-
-
-@cache
-def formula(method: str) -> str:
-    """The class attribute `formula` of a method, read from its source: importing the class would import torch."""
-    module, _, name = METHODS[method].where.partition(":")
-    path = Path(mosld.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for line in node.body:
-                if isinstance(line, ast.Assign) and line.targets[0].id == "formula":
-                    return ast.literal_eval(line.value)
-    return ""
 
 
 def facts(config: RunConfig) -> dict[str, str]:
@@ -32,7 +15,7 @@ def facts(config: RunConfig) -> dict[str, str]:
     arms = [config.arm(index) for index in range(len(config.arms))]
     notes = list(dict.fromkeys(note for arm in arms for note in arm.ignored()))
     return {
-        "formula": formula(config.method),
+        "formula": METHODS[config.method].formula,
         "count": _count(config, arms),
         "note": " ".join(notes),
         "problem": "",

@@ -1,6 +1,7 @@
 """docs/add-a-method.md: its blocks are run as they stand, and its method passes what every method must pass."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -72,24 +73,65 @@ def test_it_is_short(blocks):
     assert len((blocks["mosld/adapters/coslora.py"] + blocks["mosld/registry.py"]).splitlines()) < 100
 
 
-def test_another_package_registers_a_method(blocks, tmp_path):
-    """Installed as pip would leave it: the modules and a dist-info with the entry point. A second entry point is broken and is named."""
+LOOK = """
+import json, sys
+from mosld.adapters import Handle, attach, method_class
+from mosld.config import AdapterConfig, RunConfig
+from mosld.registry import METHODS
+from mosld.training import Trainer
+from mosld.training.geometry import conflicts, updates
+from mosld.training.walk import walk
+from mosld.ui.look.slow_hints import hints
+
+config = RunConfig(tasks="world/mood,world/place", layers=2, steps=4, batch=4, eval_rows=10, lr=0.05, warmup=0, arms="method=lora,vera")
+trainer = Trainer(config)
+frames = list(trainer.frames())
+arm = trainer.arms[1]
+seen = walk(trainer, 1, 1)
+shown = seen.shown()
+probe = frames[-1].arms[1].linears[1]
+arm.handle.save(sys.argv[1])
+again = Handle.from_pretrained(sys.argv[1], trainer.backbone.replica())
+adapter, other = arm.handle.adapters[1], again.adapters[1]
+kept = [n for n in ("A", "B", "d", "b", "router") if (getattr(adapter, n) == getattr(other, n)).all()]
+print(json.dumps({
+    "module": method_class("vera").__module__,
+    "listed": sorted(n for n in ("vera", "broken") if n in METHODS),
+    "mosld": METHODS["mosld"].label,
+    "trained": sorted(n.rpartition(".")[2] for n, _ in arm.handle.named_parameters())[::4],
+    "parameters": trainer.log.parameters[1],
+    "error": seen.error(), "update": float(seen.update().norm()), "name": shown["hidden"]["name"],
+    "hint": hints(shown, arm.config, 0.0)[3],
+    "norms": [len(probe.norm_a), len(probe.norm_b), len(probe.norm_ba)], "steps": probe.step_a,
+    "ranks": [len(u.singular[0]) for u in updates(trainer)[0][1]],
+    "conflict": conflicts(trainer, rows=4)[1][0].b,
+    "kept": kept,
+}))
+"""
+
+
+def test_a_package_of_ones_own_as_the_page_has_it(blocks, tmp_path):
+    """The page's files, installed as pip would leave them: modules and a dist-info. Further entry points are broken, and are named."""
     package, info = tmp_path / "mypackage", tmp_path / "mypackage-1.0.dist-info"
     package.mkdir(), info.mkdir()
     (package / "__init__.py").touch()
-    (package / "coslora.py").write_text(blocks["mosld/adapters/coslora.py"], encoding="utf-8")
-    line = blocks["mosld/registry.py"].strip().removeprefix('"coslora":').rstrip(",").replace("mosld.adapters.coslora", "mypackage.coslora")
-    (package / "entry.py").write_text(f"from mosld.registry import MethodEntry, Option\nCOSLORA = {line.strip()}\n", encoding="utf-8")
+    for name in ("vera", "entry"):
+        (package / f"{name}.py").write_text(blocks[f"mypackage/{name}.py"], encoding="utf-8")
+    (own,) = re.findall(r"```toml\n\[project.entry-points.\"mosld.methods\"\]\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mypackage\nVersion: 1.0\n")
-    points = ["coslora = mypackage.entry:COSLORA", "broken = mypackage.nowhere:X", "mosld = mypackage.entry:COSLORA"]
+    points = [own.strip().replace('"', ""), "broken = mypackage.nowhere:X", "mosld = mypackage.entry:VERA"]
     (info / "entry_points.txt").write_text("\n".join(["[mosld.methods]", *points]) + "\n")
-    code = (
-        "from mosld.cli import main; import sys; main(['params', '--method', 'coslora', '--experts', '2', '--options', 'tau=0.2']);"
-        "from mosld.adapters import method_class; print(method_class('coslora').__module__);"
-        "from mosld.registry import METHODS; print('broken' in METHODS)"
-    )
     paths = os.pathsep.join([str(tmp_path), str(PAGE.parents[1])])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
-    # q and v of 32 layers of 4096: r d_in + E r d_out + E d_in
-    assert done.stdout.split() == [str(64 * (8 * 4096 + 2 * 8 * 4096 + 2 * 4096)), "mypackage.coslora", "False"], done.stderr
+    command = [sys.executable, "-c", LOOK, str(tmp_path / "saved")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths})
+    assert not done.returncode, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["module"] == "mypackage.vera" and found["listed"] == ["vera"] and found["mosld"] == "MoSLD"
     assert "the method 'broken' of mypackage.nowhere:X cannot be loaded" in done.stderr and "has the name of a method of the lab" in done.stderr
+    assert found["trained"] == ["b", "d", "router"]  # of four linears each
+    assert found["parameters"] == 4 * (4 * (8 + 128) + 4 * 128)  # E (r + d_out) + E d_in; A and B are not among them
+    assert found["error"] < 1e-4 < found["update"] and found["name"] == "dₑ ∘ A x"
+    assert found["hint"].startswith("A is random and stays so. Each expert multiplies the 8 numbers")
+    assert found["norms"] == [4, 4, 4] and all(step > 0 for step in found["steps"])
+    assert found["ranks"] == [8] * 4 and len(found["conflict"]) == 2 and found["conflict"][0][1] is not None
+    assert found["kept"] == ["A", "B", "d", "b", "router"]

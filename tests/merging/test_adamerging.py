@@ -11,7 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mosld.merging import adamerging
 from mosld.merging.bench import Bench
+from mosld.merging.config import MergeConfig
 from mosld.merging.entropy import entropy, mean_entropy
+from mosld.merging.methods import run
 from mosld.merging.model import gradients
 from mosld.merging.vectors import task_vector
 
@@ -73,6 +75,19 @@ def test_answers_are_not_looked_at(bench, loaded, backbone):
     other = Bench(backbone, wrong, bench.vectors, ("q", "v"))
     learned = [adamerging.learn(b.model, b.vectors, b.stream("held-out", 8), steps=3) for b in (bench, other)]
     assert torch.equal(*learned)
+
+
+def test_questions_without_answers_are_validation_questions_unless_asked_for(bench, loaded, backbone):
+    """A merge does not move when the test rows are others, and moves when the validation rows are; with unlabelled=test the other way round."""
+    config = MergeConfig(ada_steps=2, ada_lr=0.05, merge_batch=6)
+    found = {}
+    for part in ("validation", "test"):
+        swapped = [dataclasses.replace(t, **{part: t.train[:30]}) for t in loaded[:3]]
+        other = Bench(backbone, swapped, bench.vectors, ("q", "v"), eval_rows=30)
+        for looks in ("held-out", "test"):
+            own, theirs = (run("adamerging-task", b, config.replace(unlabelled=looks)).losses for b in (bench, other))
+            found[part, looks] = own == theirs
+    assert found == {("validation", "held-out"): False, ("test", "held-out"): True, ("validation", "test"): True, ("test", "test"): False}
 
 
 class Peak(TorchDispatchMode):

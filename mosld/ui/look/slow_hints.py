@@ -1,27 +1,13 @@
-"""The hints of Slow motion: what happens at each of the six stages, in one to three sentences, for the method and the numbers at hand."""
+"""The hints of Slow motion: what happens at each of the six stages, in one to three sentences, for the method and the numbers at hand.
+
+What a method does where it departs from a token router with the k largest gates, then A x, then B, it says itself (`Adapter.hints`).
+"""
 
 from __future__ import annotations
 
 from mosld.config import RunConfig
 from mosld.registry import METHODS
 from mosld.ui.wire import short
-
-# What a method does where it departs from: a token router with the k largest gates, then A x, then B.
-GATES = {
-    "mtl-lora": "{label} asks no router: the gates are learned for each task, here {task}, and are the same for all its words.",
-    "mor1e": "Two parts are added: a router's softmax, and the similarity of the whole text to known centroids. These weights need not sum to 1.",
-    "conditional-mixlora": "The whole text chooses {rank} rows and {rank} columns out of two pools of {of}; its words share the choice. "
-    "A gate weighs the column with the row that is joined to it.",
-    "mode": "{label} has a router for every row of A x; shown is their mean. They act on A x itself, "
-    "two stages on, so that an expert's own weight is 1.",
-}
-HIDDEN = {
-    "mtl-lora": "A (shared) squeezes x to r = {rows} numbers, then the task's own {rows} × {rows} matrix Λ turns them.",
-    "malora": "The shared projection S_A squeezes x, then each expert's own P narrows the result to {rows} numbers.",
-    "mode": "A (shared) squeezes x to r = {rows} numbers; each expert's gate for each of them is multiplied in.",
-    "mor1e": "An expert is of rank one: its row of A gives a single number. Rows are shared among experts.",
-    "conditional-mixlora": "An expert is of rank one: the row of A that the text joins to it gives a single number.",
-}
 
 
 def hints(shown: dict, config: RunConfig, rate: float) -> list[str]:
@@ -41,15 +27,12 @@ def _gate(shown: dict, config: RunConfig) -> str:
     gate = shown["gate"]
     if gate is None:
         return f"{config.label} has no router here: there is one expert, and its weight is 1."
-    text = GATES.get(config.method)
-    if text is not None:
-        task = short(shown["texts"][shown["row"]]["task"])
-        return text.format(label=config.label, task=task, rank=config.rank, of=gate["of"])
     kept = config.top_k if 0 < config.top_k < gate["of"] else 0
     start = f"The router has one row of numbers for each of {gate['of']} experts; the softmax of row times x gives probabilities. "
-    if config.method == "sira" and shown["training"]:
-        left = f"the {kept} largest that are left" if kept else "those that are left"
-        return start + f"In training some are dropped by chance, {left} are kept, and an expert that is full turns words away."
+    text = (shown["training"] and shown["hints"].get("gate in training")) or shown["hints"].get("gate")
+    if text:
+        task, left = short(shown["texts"][shown["row"]]["task"]), f"the {kept} largest that are left" if kept else "those that are left"
+        return text.format(label=config.label, task=task, rank=config.rank, of=gate["of"], router=start, left=left)
     if kept:
         verb, divisor = ("are", "their sum") if kept > 1 else ("is", "itself")
         return start + f"The {kept} largest {verb} kept and divided by {divisor}; the others get 0."
@@ -76,9 +59,8 @@ def _mask(shown: dict, config: RunConfig, rate: float) -> str:
 def _hidden(shown: dict, config: RunConfig) -> str:
     rows, first = shown["rank"], shown["factors"][0]
     first += "′" if "′" in shown["hidden"]["name"] else ""
-    text = HIDDEN.get(config.method)
-    if text is not None:
-        return text.format(rows=rows)
+    if text := shown["hints"].get("hidden"):
+        return text.format(label=config.label, rows=rows)
     text = f"{first} ({rows} × {shown['d_in']}) squeezes the {shown['d_in']} numbers of x to {rows}. "
     if shown["gate"] is None:
         return text + "This is the low rank of LoRA."
