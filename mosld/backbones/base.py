@@ -14,9 +14,12 @@ Shapes: N questions, O options of the question that has most, M text rows, L tok
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
@@ -28,7 +31,8 @@ from torch.nn import functional as F
 from mosld.config import ConfigError
 from mosld.tasks.base import Example
 
-CACHED_TEXTS = 100_000  # texts whose token ids are kept; training sees the same rows again and again
+KEPT_BYTES = 48_000_000  # of texts whose token ids are kept; training sees the same rows again and again
+KEPT_SCORES = 1000
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,44 @@ class Batch:
         """The same batch on another device."""
         moved = {f.name: getattr(self, f.name) for f in fields(self)}
         return Batch(**{k: v if v is None else v.to(device) for k, v in moved.items()})
+
+
+class Kept:
+    """What is the same for all who use one model: token ids of texts, and accuracies of the bare model on rows. Bounded; any thread may ask.
+
+    A tokenizer is set anew by each call, so it is called by one thread at a time.
+    """
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.scores: dict[tuple, float] = {}
+        self._ids: dict[tuple, array] = {}
+        self._bytes = 0
+        self._measuring = [threading.Lock() for _ in range(16)]
+
+    def ids(self, key: tuple, encode: Callable[[], list[int]]) -> list[int]:
+        """The token ids that `encode` gives, kept under a key that has the text in it."""
+        with self.lock:
+            found = self._ids.get(key)
+            if found is None:
+                found = array("i", encode())
+                size = 4 * len(found) + 300 + sum(len(part) for part in key if isinstance(part, str))
+                if self._bytes + size > KEPT_BYTES:
+                    self._ids, self._bytes = {}, 0
+                self._ids[key] = found
+                self._bytes += size
+        return found.tolist()
+
+    def score(self, key: tuple, measure: Callable[[], float]) -> float:
+        """An accuracy of the bare model, measured once: who comes second waits for the first."""
+        with self._measuring[hash(key) % len(self._measuring)]:
+            found = self.scores.get(key)
+            if found is None:
+                found = measure()
+                if len(self.scores) >= KEPT_SCORES:
+                    self.scores.clear()
+                self.scores[key] = found
+        return found
 
 
 class Backbone:
@@ -70,13 +112,19 @@ class Backbone:
         self.model = model.requires_grad_(False).eval()
         self.d_model: int = model.config.hidden_size
         self.n_layers: int = model.config.num_hidden_layers
-        self._ids: dict[str, list[int]] = {}
+        self.kept = Kept()
         self._spans: dict[str, tuple[int, int]] = {}
 
     def replica(self) -> nn.Module:
         """A new module tree whose parameters and buffers are the very tensors of `.model`: adapters can be put into it, memory is not doubled."""
         shared = {id(t): t for t in itertools.chain(self.model.parameters(), self.model.buffers())}
         return copy.deepcopy(self.model, shared)
+
+    def another(self, max_tokens: int, temperature: float) -> Backbone:
+        """A backbone over the same weights, tokenizer and what is kept of them, with a module tree and settings of its own."""
+        out = type(self)(self.name, self.replica(), self.tokenizer, self.source, 0, max_tokens, temperature)
+        out.kept, out.first = self.kept, self  # the first stays as long as it is shared
+        return out
 
     def batch(self, examples: Sequence[Example], tasks: Sequence[int]) -> Batch:
         """Tensors of some questions; `tasks` gives the task index of each."""
@@ -97,11 +145,11 @@ class Backbone:
         return {}
 
     def _cached(self, text: str, encode) -> list[int]:
-        if text not in self._ids:
-            if len(self._ids) >= CACHED_TEXTS:
-                self._ids.clear()
-            self._ids[text] = encode(text)
-        return self._ids[text]
+        return self.kept.ids((self.max_tokens, text), lambda: encode(text))
+
+    def _tokens(self, text: str, **how) -> list[int]:
+        with self.kept.lock:
+            return self.tokenizer(text, **how).input_ids
 
     def _instruction(self, instruction: str, opening: int, before: str = "") -> tuple[int, int]:
         """First and end place of an instruction that follows `opening` tokens and the text `before`; both 0 where there is none."""
@@ -109,7 +157,7 @@ class Backbone:
             return 0, 0
         key = before + instruction
         if key not in self._spans:
-            plain = lambda text: self.tokenizer(text, add_special_tokens=False).input_ids  # noqa: E731
+            plain = lambda text: self._tokens(text, add_special_tokens=False)  # noqa: E731
             self._spans[key] = opening + len(plain(before.rstrip())), opening + len(plain(key))
         return self._spans[key]
 
@@ -127,6 +175,11 @@ class Encoder(Backbone):
 
     kind = "encoder"
 
+    @functools.cached_property
+    def _opening(self) -> int:
+        """How many tokens open a text."""
+        return self._tokens("a").index(self._tokens("a", add_special_tokens=False)[0])
+
     def batch(self, examples: Sequence[Example], tasks: Sequence[int]) -> Batch:
         """Each distinct (task, text) is one row: labels that many questions share are read once."""
         rows: dict[tuple[int, str], int] = {}
@@ -140,7 +193,6 @@ class Encoder(Backbone):
         option = self._option_row(examples, lambda n, o: row(tasks[n], examples[n].options[o]))
         ids = [self._cached(text, self._encode) for _, text in rows]
         length = max(map(len, ids))
-        opening = self.tokenizer("a").input_ids.index(self.tokenizer("a", add_special_tokens=False).input_ids[0])  # tokens that open a text
         return Batch(
             input_ids=torch.tensor([x + [0] * (length - len(x)) for x in ids]),
             attention_mask=torch.tensor([[1] * len(x) + [0] * (length - len(x)) for x in ids]),
@@ -148,11 +200,11 @@ class Encoder(Backbone):
             option_row=option,
             answer=torch.tensor([e.answer for e in examples]),
             task=torch.tensor([task for task, _ in rows]),
-            instruction=_marks([self._instruction(instructions.get(n, ""), opening) for n in range(len(ids))], ids, length),
+            instruction=_marks([self._instruction(instructions.get(n, ""), self._opening) for n in range(len(ids))], ids, length),
         )
 
     def _encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, truncation=True, max_length=self.max_tokens).input_ids
+        return self._tokens(text, truncation=True, max_length=self.max_tokens)
 
     def score(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
         unit = self.embed(batch, model)
@@ -202,7 +254,7 @@ class Decoder(Backbone):
         )
 
     def _encode(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        return self._tokens(text, add_special_tokens=False)
 
     def _further(self, batch: Batch, model: nn.Module) -> dict:
         """Positions counted from the first real token, since rows are padded on the left; nothing is kept for a next token."""
@@ -213,7 +265,7 @@ class Decoder(Backbone):
     def _start(self) -> list[int]:
         """The token that opens a text, for tokenizers that put one."""
         bos = self.tokenizer.bos_token_id
-        return [bos] if self.tokenizer("a").input_ids[0] == bos else []
+        return [bos] if self._tokens("a")[0] == bos else []
 
     def score(self, batch: Batch, model: nn.Module | None = None) -> Tensor:
         model = model or self.model

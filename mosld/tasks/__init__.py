@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import difflib
 import os
+import weakref
 from collections.abc import Callable, Iterable
 
 from mosld.config import ConfigError, RunConfig
 from mosld.tasks.base import Example, Task, TaskInfo
 
 __all__ = ["Example", "Task", "TaskInfo", "catalogue", "check", "example", "load", "settled"]
+
+_real: weakref.WeakValueDictionary[tuple[str, int], Task] = weakref.WeakValueDictionary()  # in use: runs of one task have its rows once in memory
 
 
 def catalogue() -> list[TaskInfo]:
@@ -82,4 +85,9 @@ def load(name: str, seed: int = 0, progress: Callable[[str, float | None], None]
     check([name])
     if name in world.TASKS:
         return world.load(name, seed)
-    return own.load(name, seed, instruction, progress) if own.is_path(name) else real.load(name, seed, progress)
+    if own.is_path(name):
+        return own.load(name, seed, instruction, progress)
+    task = _real.get((name, seed))
+    if task is None:
+        task = _real[name, seed] = real.load(name, seed, progress)
+    return task

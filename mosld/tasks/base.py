@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ class Task:
 
     def digest(self) -> str:
         """sha256 over every row of the three parts: what a run directory records as the data's hash."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
         h = hashlib.sha256()
         for part in (self.train, self.validation, self.test):
             for e in part:

@@ -17,6 +17,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -272,8 +273,13 @@ class Trainer:
         return flat[0], float(flat[1])
 
     def _score(self, arm: Arm | None, part: str, reader: Reader | None = None) -> dict[str, float]:
-        """Accuracy of one arm, or of the bare backbone, on each task's validation or test rows."""
-        return {t.name: self.accuracy(arm, i, getattr(t, part)[: self.config.eval_rows], reader) for i, t in enumerate(self.tasks)}
+        """Accuracy of one arm, or of the bare backbone, on each task's validation or test rows. The latter is kept with the backbone."""
+        out = {}
+        for i, t in enumerate(self.tasks):
+            measure = partial(self.accuracy, arm, i, getattr(t, part)[: self.config.eval_rows], reader)
+            key = (self.log.data[t.name], part, self.config.eval_rows, self.config.max_tokens, self.config.temperature, torch.get_num_threads())
+            out[t.name] = measure() if arm is not None else self.backbone.kept.score((*key, str(self.accelerator.device)), measure)
+        return out
 
     def _read(self, arm: Arm, frame: ArmFrame, part: str) -> ArmFrame:
         """The arm's frame with its accuracies, and with what its routers read in the rows that were scored."""

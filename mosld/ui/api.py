@@ -103,6 +103,7 @@ class WithSession:
         """
         with _told():
             session = self._session(request)
+            self.lab.handlers.sessions.warm()
             session.prepare(read(config))
         number, step, steps, at, mark, last = session.run, 0, session.config.steps, 0, "", None
         try:

@@ -2,7 +2,7 @@
 
 - `Session`: wishes (`prepare`, `go_on`, `toggle`, `pause`, `halt`, `change`), each carried out at once, the last one counts; `ask` looks into
   the run; `news` is what a page has not got yet, `stream` the same as an iterator.
-- `message`, `say`: what is sent to the page; `runs`: run directories; `imports`: what takes seconds to import.
+- `message`, `say`: what is sent to the page; `runs`: run directories; `warm`: what takes seconds, once for all.
 - `computing`: inside the block this thread computes, when its turn comes, with the threads of one run.
 
 A run trains in a thread of its own, on its turn, once it has a place (`turns.py`). Nothing waits for the page: packed frames are kept, and a page
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
@@ -405,8 +406,11 @@ class Session:
             with self._lock:
                 if not inside or run.leaving or run.dropped or run.thread is not threading.current_thread():
                     return  # withdrawn: who did so has said what there is to say
-            with run.using, computing(self.turns, FIRST if run.step < 0 else TRAINING) as turn:
+            self._note(run, "loading", "Loading the backbone and the tasks …")
+            parts = None if run.trainer is not None else self._fetch(run)  # no turn is held over a download
+            with run.using, computing(self.turns, FIRST if run.step < 1 else TRAINING) as turn:
                 ending = self._train(run, turn)
+                del parts
         except ConfigError as problem:
             ending = ("failed", str(problem), True)
         except Exception as problem:  # the visitor gets one sentence, the server's log the traceback
@@ -429,9 +433,7 @@ class Session:
         """Open the run where it is not open yet, and train until its goal or a limit; the state and the sentence to close with."""
         if run.dropped:  # while it waited for its turn
             return None
-        self._note(run, "loading", "Loading the backbone and the tasks …")
-        tell = lambda text, part=None: self._note(run, "loading", text if part is None else f"{text} ({part:.0%})")  # noqa: E731
-        trainer = self._open(run, tell)
+        trainer = self._open(run, partial(self._loading, run))
         if run.dropped:
             return None
         self._note(run, "running", "")
@@ -441,7 +443,7 @@ class Session:
             for last in frames:
                 run.answer(trainer)
                 spent = time.monotonic() - began - (turn.waited - waited)
-                why = self._told(run, last, spent, time.monotonic() - began)
+                why = self._told(run, last, turn, spent, time.monotonic() - began)
                 if run.leaving:
                     trainer.pause()
                     continue
@@ -453,10 +455,12 @@ class Session:
             return "ended", last.note if last else "The run has ended.", False
         return "paused", f"Paused at step {trainer.step}{why}.", False
 
-    def _told(self, run: _Run, frame, spent: float, passed: float) -> str:
+    def _told(self, run: _Run, frame, turn: Turn, spent: float, passed: float) -> str:
         """Keep a frame, and decide whether the run goes on; why it does not."""
         text = to_json(run.packer.pack(frame)) if not run.dropped else ""
         with self._lock:
+            if frame.step > 0:
+                turn.rank = TRAINING  # its first picture is there
             if not run.dropped:
                 run.step = frame.step
                 self._frames.append(text)
@@ -479,6 +483,19 @@ class Session:
                 while (rest := end - time.monotonic()) > 0 and run.goal and run.asked.empty():
                     time.sleep(min(TICK, rest))
             run.answer(trainer)  # and wait for what is left of the pause
+
+    def _loading(self, run: _Run, sentence: str, share: float | None = None) -> None:
+        self._note(run, "loading", sentence if share is None else f"{sentence} ({share:.0%})")
+
+    def _fetch(self, run: _Run) -> tuple:
+        """Backbone and real tasks of a run, to be held until its trainer has them: what all runs share is opened, and fetched, once."""
+        from mosld import backbones, tasks
+
+        self.make_room(size(run.config))
+        tell, config = partial(self._loading, run), run.config
+        real = [tasks.load(t, config.seed, tell) for t in (*config.tasks, *config.held_out) if t.startswith("real/")]
+        with backbones.sharing(self.turns.pool):
+            return backbones.load(config.backbone, config.layers, config.max_tokens, config.temperature, tell), real
 
     def _note(self, run: _Run, state: str, sentence: str) -> None:
         with self._lock:
@@ -525,16 +542,18 @@ _held = threading.local()  # .turn: that of this thread
 
 @contextmanager
 def computing(turns: Turns, rank: int = TRAINING) -> Iterator[Turn]:
-    """Inside the block this thread computes: on its turn (the one it has, where it has one), and with the number of threads that every run has, so
-    that its numbers do not depend on company."""
+    """Inside the block this thread computes: on its turn (the one it has, where it has one), with the number of threads that every run has, so that
+    its numbers do not depend on company, and on backbones that all share."""
     import torch
+
+    from mosld.backbones import sharing
 
     held = getattr(_held, "turn", None)
     if held is not None:
         yield held
         return
     torch.set_num_threads(turns.threads)
-    with turns.turn(rank) as turn:
+    with turns.turn(rank) as turn, sharing(turns.pool):
         _held.turn = turn
         try:
             yield turn
@@ -542,18 +561,23 @@ def computing(turns: Turns, rank: int = TRAINING) -> Iterator[Turn]:
             _held.turn = None
 
 
-def imports() -> None:
-    """Import what a run needs (torch and transformers take seconds) and open the default backbone and tasks once."""
-    import mosld.training  # noqa: F401
-    from mosld import backbones, tasks
+def warm(turns: Turns):
+    """Import what a run needs (torch and transformers take seconds) and make the default run's first step once. Gives what is to be held, so that
+    later runs find it: the default backbone, with its token ids and its scores."""
+    from mosld.training import Trainer
 
-    config = RunConfig()
     try:
-        backbones.load(config.backbone)
-        for name in config.tasks:
-            tasks.load(name, config.seed)
+        with computing(turns) as turn:
+            trainer = Trainer(RunConfig())
+            for _ in trainer.advance(1):
+                turn.pass_on()
     except ConfigError as problem:  # a run will say it again, to a visitor
         log.info("the default run is not at hand: %s", problem)
+        return None
+    except Exception:
+        log.exception("the default run's first step failed")
+        return None
+    return trainer.backbone
 
 
 def shared(config: RunConfig, own: dict) -> RunConfig:

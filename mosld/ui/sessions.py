@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mosld.config import ConfigError
 from mosld.ui.limits import IDLE_SECONDS, KEEP_SECONDS, Limits, size
-from mosld.ui.session import KEY, Session, folder_name, imports, runs
+from mosld.ui.session import KEY, Session, folder_name, runs, warm
 from mosld.ui.turns import Places, Turns
 
 GONE_SECONDS = 90  # a page that asked for nothing this long is closed: one in sight asks every few seconds, one out of sight each minute
@@ -49,6 +49,7 @@ class Sessions:
         self._keys: dict[str, Session] = {}
         self._lock = threading.RLock()
         self._warm = self._watching = False
+        self._shared = None  # what all runs have in common, held for the next one
 
     def look(self, visitor: str) -> Session:
         """The session of a visitor, or an empty one that is not kept."""
@@ -152,11 +153,14 @@ class Sessions:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def warm(self) -> None:
-        """Import what the first Run needs, once, in the background."""
+        """Make ready what the first Run needs, once, in the background."""
         with self._lock:
             cold, self._warm = not self._warm, True
         if cold:
-            threading.Thread(target=imports, daemon=True).start()
+            threading.Thread(target=self._make_ready, daemon=True).start()
+
+    def _make_ready(self) -> None:
+        self._shared = warm(self.turns)
 
     def _new(self, key: str = "") -> Session:
         if len(self._keys) >= self.limits.visitors:

@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mosld.backbones import Pool
 from mosld.config import ConfigError
 
 SLICE = 0.4  # seconds that a run computes while others wait
+OPENING = 3.0  # the same of a run without a picture yet: slices would make all of them late
 LINE = 32  # runs that wait for a place; the next one is told that the lab is busy
 QUESTION, FIRST, TRAINING = range(3)  # ranks in the line for a turn
 
@@ -84,20 +86,20 @@ class Places:
 
 
 class Turn:
-    """A turn at computing, held by one thread. `waited`: seconds it has waited so far."""
+    """A turn at computing, held by one thread. `rank` may change. `waited`: seconds it has waited so far."""
 
-    def __init__(self, turns: Turns):
-        self.turns, self.waited, self._since = turns, 0.0, 0.0
+    def __init__(self, turns: Turns, rank: int):
+        self.turns, self.rank, self.waited, self._since = turns, rank, 0.0, 0.0
 
-    def take(self, rank: int = TRAINING) -> None:
+    def take(self) -> None:
         began = time.monotonic()
-        self.turns.take(rank)
+        self.turns.take(self.rank)
         self._since = time.monotonic()
         self.waited += self._since - began
 
     def pass_on(self) -> None:
         """Let another one compute, where one waits and this one's slice is over."""
-        if self.turns.awaited(time.monotonic() - self._since):
+        if self.turns.awaited(time.monotonic() - self._since, self.rank):
             self.turns.give()
             self.take()
 
@@ -112,10 +114,11 @@ class Turn:
 
 
 class Turns:
-    """So many runs compute at a time, each with `threads` threads; who waits is let in by rank, then first in, first out."""
+    """So many runs compute at a time, each with `threads` threads; who waits is let in by rank, then first in, first out. `pool`: of backbones that
+    they share."""
 
     def __init__(self, workers: int, threads: int = 1, seconds: float = SLICE):
-        self.workers, self.threads, self.seconds = workers, threads, seconds
+        self.workers, self.threads, self.seconds, self.pool = workers, threads, seconds, Pool()
         self._free = workers
         self._line: list[tuple[int, int, threading.Event]] = []
         self._number = itertools.count()
@@ -123,8 +126,8 @@ class Turns:
 
     @contextmanager
     def turn(self, rank: int = TRAINING) -> Iterator[Turn]:
-        held = Turn(self)
-        held.take(rank)
+        held = Turn(self, rank)
+        held.take()
         try:
             yield held
         finally:
@@ -146,7 +149,10 @@ class Turns:
             else:
                 self._free += 1
 
-    def awaited(self, held: float) -> bool:
-        """Whether somebody waits whom a turn of `held` seconds must make room for: at once for a question or a first picture."""
+    def awaited(self, held: float, rank: int = TRAINING) -> bool:
+        """Whether somebody waits whom a turn of this rank must make room for after `held` seconds: at once for a lower one."""
         with self._lock:
-            return bool(self._line) and (held >= self.seconds or self._line[0][0] < TRAINING)
+            first = self._line[0][0] if self._line else None
+        if first is None or first > rank:
+            return False
+        return first < rank or held >= (self.seconds if rank == TRAINING else OPENING)

@@ -218,3 +218,12 @@ def test_runs_take_turns_and_a_first_picture_comes_before_the_others():
     [t.join() for t in threads]
     assert newest.wait(5) and order[0] == "first" and turns._free == 1
     assert sorted(order[1:4]) == ["a", "b", "c"] and sorted(order[4:7]) == ["a", "b", "c"]  # each in turn
+
+
+def test_a_run_keeps_its_turn_until_its_first_picture_unless_that_takes_long():
+    turns = Turns(workers=1, seconds=0)
+    for rank in (1, 2):
+        turns._line.append((rank, 0, threading.Event()))
+        assert [turns.awaited(held, 1) for held in (0.5, 10)] == [False, rank == 1]  # slices would make all first pictures late
+        assert turns.awaited(0.5, 2) and turns.awaited(0.0, 0) is False
+        turns._line.clear()

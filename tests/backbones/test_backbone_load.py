@@ -9,7 +9,7 @@ import torch
 from backbone_helpers import real, small
 
 from mosld import backbones
-from mosld.backbones import minilm
+from mosld.backbones import base, minilm
 from mosld.config import ConfigError
 from mosld.tasks.base import Example
 
@@ -112,3 +112,47 @@ def test_loading_side_by_side_leaves_transformers_whole():
 def test_loading_a_name_imports_torch_only_when_asked():
     code = "import sys, mosld.backbones; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_pool_holds_one_copy_of_what_is_used_and_nothing_of_what_is_not():
+    import gc
+    import weakref
+
+    pool = backbones.Pool()
+    with backbones.sharing(pool):
+        first, second = backbones.load("nano"), backbones.load("nano", max_tokens=32)
+        other = backbones.load("nano", layers=2)
+    alone = backbones.load("nano")
+    own = {p.data_ptr() for p in second.model.parameters()}
+    assert own == {p.data_ptr() for p in first.model.parameters()}
+    assert own.isdisjoint({p.data_ptr() for b in (other, alone) for p in b.model.parameters()})
+    assert {id(m) for m in first.model.modules()}.isdisjoint({id(m) for m in second.model.modules()})
+    assert (first.max_tokens, second.max_tokens, other.n_layers) == (64, 32, 2)
+    with backbones.sharing(pool), pytest.raises(ConfigError, match="max_tokens: 500"):
+        backbones.load("nano", max_tokens=500)
+    held = weakref.ref(first.kept)
+    del first, second
+    gc.collect()
+    assert held() is None and not [k for k in pool._first if k == ("nano", 0)]
+
+
+def test_threads_that_share_a_backbone_read_the_same_tokens_as_one_alone():
+    from concurrent.futures import ThreadPoolExecutor
+
+    texts = [" ".join(f"word{i * j % 97}" for j in range(1, 4 + i % 50)) for i in range(300)]
+    rows = [Example(f"Which? {text}", ("yes", text[:20]), 0, "Which?") for text in texts]
+    with backbones.sharing(backbones.Pool()):
+        several = [backbones.load("nano", max_tokens=n) for n in (16, 64, 16, 64)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda b: b.batch(rows, [0] * len(rows)), several))
+    for batch, one in zip(found, several, strict=True):
+        alone = backbones.load("nano", max_tokens=one.max_tokens).batch(rows, [0] * len(rows))
+        assert torch.equal(batch.input_ids, alone.input_ids) and torch.equal(batch.instruction, alone.instruction)
+
+
+def test_what_is_kept_of_texts_is_bounded(monkeypatch):
+    monkeypatch.setattr(base, "KEPT_BYTES", 3000)
+    kept, asked = base.Kept(), []
+    for n in [*range(20), 19, 0]:
+        assert kept.ids((64, f"text {n}"), lambda n=n: asked.append(n) or [n, 7]) == [n, 7]
+    assert asked == [*range(20), 0] and kept._bytes <= 3000

@@ -191,6 +191,23 @@ def test_layers_below_the_first_adapter_are_run_once_for_all_arms():
     assert plain[1].arms[0].loss == frames[1].arms[1].loss
 
 
+def test_runs_over_one_backbone_score_it_once_and_give_the_frames_of_runs_alone():
+    from mosld import backbones
+
+    settings = config(steps=2, eval_every=2, eval_rows=10)
+    alone = [f.to_dict() for f in Trainer(settings).frames()]
+    calls = []
+    with backbones.sharing(backbones.Pool()):
+        for scored in (4, 0):  # two tasks, of validation and test rows
+            trainer = Trainer(settings)
+            trainer.backbone.model.register_forward_hook(lambda *_: calls.append(0))
+            found = [f.to_dict() for f in trainer.frames()]
+            assert len(calls) == scored
+            calls.clear()
+            for f, g in zip(found, alone, strict=True):
+                assert {**f, "seconds": 0} == {**g, "seconds": 0}
+
+
 @pytest.mark.parametrize(
     "changes,sentence",
     [({"tasks": "world/nothing"}, "world/nothing"), ({"rank": 256, "tasks": "world/mood", "targets": "q", "layers": 99}, "layers: 99")],
