@@ -2,6 +2,7 @@
 
 - `updates(trainer)`: for every adapted linear, cosines between experts' updates within each arm and across two arms, singular values.
 - `conflicts(trainer)`: for every arm, cosines between tasks' gradients on A and on B, of each linear and of all together.
+- `Looking(trainer)`: the same in slices, a task of an arm at a time, so that a run that trains meanwhile is not held up.
 
 Both look between two steps and leave no trace in the run: no gradient, no random number, no optimiser state is touched. Definitions are
 those of `mosld.probes.geometry`. A value that is undefined (an update or a gradient of zero, as for A while B is zero) is None, a gap.
@@ -11,7 +12,8 @@ Shapes: E experts, r rank, T tasks of the mixture.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +30,6 @@ EXPERTS = 16  # experts looked at in a linear
 VALUES = 32  # singular values kept of an update
 TASKS = 12  # tasks whose gradients are compared
 ROWS = 16  # questions of one gradient; each task has two, from different questions
-SECONDS = 10.0  # after so long no further gradient is begun
 
 Matrix = list[list[float | None]]
 
@@ -96,39 +97,84 @@ def _across(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Matr
 # Gradients
 
 
-def conflicts(trainer: Trainer, rows: int = ROWS, seconds: float = SECONDS) -> list[list[Conflict]]:
+def conflicts(trainer: Trainer, rows: int = ROWS) -> list[list[Conflict]]:
     """[arm][linear]: how the tasks' gradients lie to one another on A and on B; the first entry of an arm is of all linears together.
 
     A gradient is that of the cross-entropy of `rows` training questions of one task, the same in every arm and at every look, without
-    dropout and extra losses; that of B is of all experts' B together. The first TASKS tasks are looked at, in as many `seconds` as
-    there are: a task that was not reached is a gap.
+    dropout and extra losses; that of B is of all experts' B together. The first TASKS tasks are looked at.
     """
-    return [_conflicts(trainer, arm, rows, seconds / len(trainer.arms)) for arm in trainer.arms]
+    looking = Looking(trainer, rows)
+    while looking.left:
+        looking.go_on(trainer)
+    return looking.found()
 
 
-def _conflicts(trainer: Trainer, arm: Arm, rows: int, seconds: float) -> list[Conflict]:
-    end, adapters = time.monotonic() + seconds, arm.handle.adapters
-    tasks = trainer.tasks[: trainer.mixture_size][:TASKS]
-    whole: list[list[Tensor] | None] = []  # of each task, [A and B of each linear]
-    halves: list[Tensor] = []  # of each task, [A and B of each linear, then of all]: cosine between its two gradients
-    for index, task in enumerate(tasks):
-        if whole and time.monotonic() > end:
-            whole.append(None)
-            halves.append(torch.full((len(adapters) + 1, 2), torch.nan))
-            continue
-        half = min(rows, len(task.train) // 2)
-        parts = [gradients(trainer, arm, index, task.train[i * half : (i + 1) * half]) for i in (0, 1)]
+class Looking:
+    """Gradients of all tasks in all arms, one `go_on` at a time, all at the adapters' weights of the moment when this was made: the run may
+    train on in between. `done` and `left`: gradients taken, and still to be taken."""
+
+    def __init__(self, trainer: Trainer, rows: int = ROWS):
+        self.rows, self.step = rows, trainer.step
+        self._sites = [[a.site for a in arm.handle.adapters] for arm in trainer.arms]
+        self._weights = [[p.detach().clone() for p in arm.handle.parameters()] for arm in trainer.arms]
+        self.tasks = min(trainer.mixture_size, TASKS)
+        self._todo = [(arm, task) for task in range(self.tasks) for arm in range(len(trainer.arms))]
+        self._whole: dict[tuple[int, int], list[Tensor]] = {}  # of an arm and a task, [A and B of each linear, then of all]
+        self._halves: dict[tuple[int, int], Tensor] = {}  # of the same, cosines between the gradients of two halves of its questions
+
+    @property
+    def left(self) -> int:
+        return len(self._todo)
+
+    @property
+    def done(self) -> int:
+        return len(self._whole)
+
+    def go_on(self, trainer: Trainer) -> None:
+        """Take the next gradient. `trainer` is the one this was made of, some steps later perhaps."""
+        at, index = self._todo.pop(0)
+        arm, task = trainer.arms[at], trainer.tasks[index]
+        half = min(self.rows, len(task.train) // 2)
+        with _with_weights(arm, self._weights[at]):
+            parts = [gradients(trainer, arm, index, task.train[i * half : (i + 1) * half]) for i in (0, 1)]
         both = [_with_all(p) for p in parts]
-        halves.append(torch.stack([geometry.conflict(torch.stack(pair))[0, 1] for pair in zip(*both, strict=True)]).view(-1, 2))
-        whole.append([one + other for one, other in zip(*parts, strict=True)])
-    zero = [torch.zeros_like(g) for g in whole[0]]
-    every = [_with_all(g or zero) for g in whole]
-    out = []
-    for place in range(len(adapters) + 1):
-        a, b = (_square([g[2 * place + k] for g in every], [h[place, k] for h in halves]) for k in (0, 1))
-        site = adapters[place].site if place < len(adapters) else None
-        out.append(Conflict(site and site.layer, site and site.target, a, b))
-    return [out[-1], *out[:-1]]
+        self._halves[at, index] = torch.stack([geometry.conflict(torch.stack(pair))[0, 1] for pair in zip(*both, strict=True)])
+        self._whole[at, index] = [one + other for one, other in zip(*both, strict=True)]
+
+    def found(self) -> list[list[Conflict]]:
+        """As `conflicts`; a task that is still to be looked at is a gap."""
+        return [self._of(at, sites) for at, sites in enumerate(self._sites)]
+
+    def _of(self, at: int, sites: list) -> list[Conflict]:
+        known = [t for t in range(self.tasks) if (at, t) in self._whole]
+        out = []
+        for place in (len(sites), *range(len(sites))):  # all together stand last in the lists
+            pair = []
+            for k in (2 * place, 2 * place + 1):
+                square = torch.full((self.tasks, self.tasks), torch.nan)
+                if known:
+                    some = geometry.conflict(torch.stack([self._whole[at, t][k] for t in known]))
+                    square[torch.tensor(known)[:, None], torch.tensor(known)] = some.float().cpu()
+                    square.diagonal()[known] = torch.stack([self._halves[at, t][k] for t in known]).float().cpu()
+                pair.append(_matrix(square))
+            site = sites[place] if place < len(sites) else None
+            out.append(Conflict(site and site.layer, site and site.target, *pair))
+        return out
+
+
+@contextmanager
+@torch.no_grad()
+def _with_weights(arm: Arm, weights: list[Tensor]) -> Iterator[None]:
+    """Inside the block the arm's adapters have other weights."""
+    parameters = list(arm.handle.parameters())
+    now = [p.detach().clone() for p in parameters]
+    try:
+        for p, w in zip(parameters, weights, strict=True):
+            p.copy_(w)
+        yield
+    finally:
+        for p, w in zip(parameters, now, strict=True):
+            p.copy_(w)
 
 
 @torch.enable_grad()
@@ -148,11 +194,6 @@ def gradients(trainer: Trainer, arm: Arm, task: int, examples) -> list[Tensor]:
 def _with_all(parts: list[Tensor]) -> list[Tensor]:
     """The gradients on A and B of every linear, and after them those of all A and of all B as one vector each."""
     return [*parts, torch.cat(parts[::2]), torch.cat(parts[1::2])]
-
-
-def _square(gradient: list[Tensor], own: list[Tensor]) -> Matrix:
-    """[T][T] cosines, with `own` on the diagonal."""
-    return _matrix(geometry.conflict(torch.stack(gradient)).diagonal_scatter(torch.stack(own).to(gradient[0])))
 
 
 def _matrix(values: Tensor) -> Matrix:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from mosld.tasks import catalogue
+from mosld.tasks import catalogue, example
 from mosld.ui import api
 from mosld.ui.canvas.base import after
 from mosld.ui.canvas.page import BAR_HTML, BAR_SCRIPT, FEED_HTML, HEAD_HTML, bundle
@@ -38,10 +38,12 @@ ROOMS = {
 def build(limits: Limits | None = None) -> gr.Blocks:
     """The interface. Nothing is loaded and no torch is imported before somebody is there to use it."""
     limits = limits or Limits.from_environment()
-    controls = Controls(task_choices(catalogue()))
+    tasks = task_choices(catalogue())
+    scripts = bundle({label: example(name) for label, name in tasks})
+    controls = Controls(tasks)
     h = Handlers(Sessions(limits), controls)
     with gr.Blocks(title="MoSLD Lab", analytics_enabled=False, fill_width=True, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)) as page:
-        feed = gr.HTML(None, html_template=FEED_HTML, js_on_load=bundle(), elem_id="feed", apply_default_css=False)
+        feed = gr.HTML(None, html_template=FEED_HTML, js_on_load=scripts, elem_id="feed", apply_default_css=False)
         _html(HEAD_HTML, "M.head(element)", "head")
         memory = gr.Textbox(visible=False)
         folds: dict[str, gr.blocks.Block] = {}

@@ -21,10 +21,16 @@ def session(tmp_path):
     made.halt()
 
 
+def whole(session) -> tuple[dict, dict]:
+    """Both pictures as they are in the end; the first comes with the first slice."""
+    told = list(pictures(session))
+    return json.loads(told[0][0]), json.loads(told[-1][1])
+
+
 def test_both_pictures_of_a_paused_run(session):
     session.prepare(RunConfig(steps=6, **SMALL), 3)
     list(session.stream())
-    first, second = (json.loads(text) for text in session.ask(pictures))
+    first, second = whole(session)
     found, across = updates(session.trainer)
     assert (
         first["step"] == 3
@@ -44,20 +50,34 @@ def test_both_pictures_of_a_paused_run(session):
 def test_arms_that_adapt_different_linears(session):
     session.prepare(RunConfig(steps=1, **SMALL, arms="method=lora,mosld;targets=q,q+v"))
     list(session.stream())
-    first, second = (json.loads(text) for text in session.ask(pictures))
+    first, second = whole(session)
     assert [[a and a["experts"] for a in x["arms"]] for x in first["linears"]] == [[1, 4], [None, 4]]
     assert first["methods"] == ["LoRA", "MoSLD"] and first["linears"][0]["across"] is None
     assert second["linears"][2]["arms"][0] is None and second["linears"][2]["arms"][1]["b"][0][1] is not None
 
 
-def test_a_run_that_trains_is_asked_between_two_steps(session):
+def test_a_run_that_trains_is_asked_slice_by_slice_and_no_task_is_left_out(session):
     with pytest.raises(ConfigError, match="press Run first"):
-        session.ask(pictures)
-    session.prepare(RunConfig(steps=40, **SMALL))
+        next(pictures(session))
+    tasks = "world/mood,world/place,world/tense,world/actor"
+    session.prepare(RunConfig(steps=40, **{**SMALL, "tasks": tasks}))
     told = threading.Thread(target=lambda: list(session.stream()))
     told.start()
     while session.trainer is None:
         told.join(0.01)
-    seen = json.loads(session.ask(pictures, 60)[0])["step"]
+    seen = [json.loads(text) for _, text in pictures(session)]
     told.join()
-    assert 0 <= seen <= 40 and session.state == "ended" and json.loads(session.ask(pictures)[0])["step"] == 40
+    assert len(seen) == 1 + 2 * 4 and [x["done"] for x in seen] == [0, 0, 1, 1, 2, 2, 3, 3, 4]
+    assert len({x["step"] for x in seen}) == 1 and session.state == "ended"
+    on_b = [[[v is not None for v in row] for row in x["linears"][0]["arms"][0]["b"]] for x in seen]
+    assert not any(map(any, on_b[0])) and sum(map(sum, on_b[3])) == 4 and all(map(all, on_b[-1]))
+
+
+def test_another_run_ends_the_look(session):
+    session.prepare(RunConfig(steps=1, **SMALL))
+    list(session.stream())
+    looking = pictures(session)
+    next(looking)
+    session.prepare(RunConfig(steps=1, **SMALL))
+    list(session.stream())
+    assert list(looking) == []

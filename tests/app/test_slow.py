@@ -37,7 +37,7 @@ def trained(tab, steps, **values):
 def test_a_paused_run_shows_the_numbers_its_trainer_has(tab):
     session = trained(tab, 3)
     assert session.state == "paused"
-    feed, picture, arm, linear, row = tab.opened(WHO, 0, 3, 1, True)
+    feed, picture, arm, linear, row = tab.take(WHO, 0, 3, 1, True)
     seen = json.loads(picture)
     assert feed == gr.skip() and arm["value"] == 1 and linear["value"] == 3 and row["value"] == 1  # the arm that drops something
     assert [name for name, _ in arm["choices"]] == ["dropout 0", "dropout 0.1"] and len(row["choices"]) == 3
@@ -65,7 +65,6 @@ def test_an_ended_run_and_values_from_elsewhere(tab):
 def test_without_a_run_it_says_what_to_press(tab):
     told = json.loads(tab.take(WHO, 0, 0, 0, True)[0])
     assert told["kind"] == "error" and told["note"].endswith("press Run first.")
-    assert tab.opened(WHO, 0, 0, 0, True) == (gr.skip(),) * 5
 
 
 def test_where_b_is_zero_it_says_that_the_update_is_nothing(tab):

@@ -16,14 +16,15 @@ def words(page, view: str) -> str:
 def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     page = visit(FAST, scheme="dark")
     open_tab(page, "Look inside/Geometry")
-    page.wait_for_timeout(400)
     assert page.get_attribute(".lab-note", "data-kind") != "error"  # no run to look into is no fault
     page.click("#geometry-look")
     page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run first')", timeout=LONG)
     press_run(page, 4)
     page.click("#pause")
-    wait(page, "MoSLD.state === 'paused'")
-    page.click("#geometry-look")
+    wait(page, "MoSLD.state === 'paused'")  # it looks by itself, again where the run rests at another step
+    page.wait_for_function(
+        "document.querySelector('#figure-updates .lab-say').textContent.includes(`at step ${MoSLD.frames.length - 1},`)", timeout=LONG
+    )
     step = page.evaluate("MoSLD.frames.length - 1")
     assert f"at step {step}, layer 1, q. dropout 0: mean cosine between two experts" in words(page, "updates")
     assert "on A" in words(page, "conflict") and "of 1 pairs below 0" in words(page, "conflict")

@@ -59,6 +59,14 @@ def test_a_lesson_is_run_and_its_answer_read_from_that_run(visit):
     assert page.inner_text("#lesson-run") == "Run it again, another seed" and LESSONS[0].runs[0].to_url() in page.url
 
 
+def test_a_lesson_that_is_not_there_is_answered_in_one_sentence_that_stays(visit):
+    page = visit("?lesson=9")
+    wait(page, "MoSLD.name === 'lesson-1'")  # the first one is shown in its place
+    page.wait_for_timeout(600)
+    assert page.inner_text(".lab-note") == "lesson: '9' is not there; give a number from 1 to 8."
+    assert page.get_attribute(".lab-note", "data-kind") == "error" and page.evaluate("document.body.dataset.room") == "learn"
+
+
 def test_back_from_a_lesson_stays_in_the_lab(visit):
     page = visit()
     room(page, "Learn")

@@ -151,9 +151,10 @@ def test_the_tab_without_a_run_with_one_and_for_axe(visit, tmp_path):
     open_tab(page, "Take away")
     assert page.inner_text(".lab-take-run").startswith("There is no run of yours yet")
     page.click("#take-script")
-    page.wait_for_selector(".lab-note[data-kind=error]", state="attached", timeout=LONG)
-    assert page.text_content(".lab-note") == "run: there is none to look into yet; press Run first."
+    page.wait_for_selector(".lab-note[data-kind=error]", timeout=LONG)  # in sight, in this room
+    assert page.inner_text(".lab-note") == "run: there is none to look into yet; press Run first."
     open_tab(page, "Watch")  # where the bar is
+    assert page.inner_text(".lab-note") == ""
     press_run(page, 2)
     open_tab(page, "Take away")
     page.wait_for_function("document.querySelector('.lab-take-run').textContent.startsWith('dropout 0 · dropout 0.1, trained on mood, place')")

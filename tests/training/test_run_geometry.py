@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from mosld.config import ConfigError, RunConfig
 from mosld.registry import METHODS
 from mosld.training import Trainer
-from mosld.training.geometry import conflicts, gradients, updates
+from mosld.training.geometry import Looking, conflicts, gradients, updates
 
 SMALL = {"tasks": "world/mood,world/place", "layers": 2, "steps": 6, "batch": 4, "eval_every": 6, "eval_rows": 10, "rank": 4, "lr": 0.02}
 
@@ -90,9 +90,21 @@ def test_at_the_start_a_has_no_gradient_and_updates_no_direction():
     assert update.cosines[0][0] is None and update.stable_rank == [None] * 4 and update.singular[0] == [0.0] * 4
 
 
-def test_out_of_time_is_a_gap(trainer):
-    whole = conflicts(trainer, rows=2, seconds=0)[0][0]
-    assert whole.b[0][0] is not None and whole.b[0][1] is None and whole.b[1][1] is None
+def test_slices_are_of_one_moment_and_what_is_not_reached_is_a_gap():
+    """Steps made between two slices change nothing: the sum of the slices is what one look at the start finds."""
+    run = trained()
+    at_once = conflicts(run, rows=2)
+    looking = Looking(run, rows=2)
+    arms = len(run.arms)
+    assert looking.left == 2 * arms and looking.found()[0][0].b == [[None, None], [None, None]]
+    for _ in range(arms):
+        looking.go_on(run)
+    assert looking.done == arms and looking.found()[0][0].b[0][0] is not None and looking.found()[0][0].b[0][1] is None
+    list(run.advance(1))
+    while looking.left:
+        looking.go_on(run)
+    assert looking.found() == at_once and looking.step == run.step - 1
+    assert conflicts(run, rows=2) != at_once  # the run itself has gone on
 
 
 @pytest.mark.parametrize("method", ["mosld", "sira", "moelora"])

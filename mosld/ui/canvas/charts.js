@@ -172,7 +172,7 @@
       ctx.fillStyle = colour;
       ctx.fillRect(x + j * cell, y + i * cell, cell - 1, cell - 1);
       if (o.framed && o.framed(i, j)) { ctx.strokeStyle = g.c.soft; ctx.lineWidth = 1.5; ctx.setLineDash([3, 2]); ctx.strokeRect(x + j * cell + 1.5, y + i * cell + 1.5, cell - 4, cell - 4); ctx.setLineDash([]); }
-      if (cell >= 29) M.label(g, gap ? "–" : v.toFixed(2).replace("-0.00", "0.00").replace("-", "−"), x + (j + 0.5) * cell - 0.5, y + (i + 0.5) * cell, { size: cell < 34 ? 10 : cell < 42 ? 11 : 11.5, align: "center", colour: gap ? g.c.ink : contrast(colour) });
+      if (cell >= 29) M.label(g, gap ? (o.gap ? o.gap(i, j) : "–") : v.toFixed(2).replace("-0.00", "0.00").replace("-", "−"), x + (j + 0.5) * cell - 0.5, y + (i + 0.5) * cell, { size: cell < 34 ? 10 : cell < 42 ? 11 : 11.5, align: "center", colour: gap ? g.c.ink : contrast(colour) });
       g.hit(x + j * cell, y + i * cell, cell, cell, () => o.tell(i, j));
     }));
   };

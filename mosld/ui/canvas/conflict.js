@@ -1,5 +1,5 @@
 // Gradient conflict at the linear chosen, or over all together: for every arm a matrix on A and one on B, tasks by tasks.
-// data: { step, arms, tasks, linears: [{ label, arms: [{ a, b } or null] }], chosen: { linear } }
+// data: { step, arms, tasks, done (tasks looked at so far), linears: [{ label, arms: [{ a, b } or null] }], chosen: { linear } }
 ((M) => {
   const HEAD = 24, TITLE = 18, MOST = 46, KEY = 40;
   const shown = (d) => d.linears[+d.chosen.linear] || d.linears[0];
@@ -12,7 +12,7 @@
   const KINDS = [["a", "on A"], ["b", "on B"]];
 
   M.view("conflict", {
-    empty: "This looks into a run of your own: press Run mine, then Look.",
+    empty: "This looks into a run of your own: press Run mine in Watch.",
     height: (d, width) => plan(d, width).high * d.arms.length + KEY,
     draw(g, d) {
       const p = plan(d, g.w), x = shown(d);
@@ -21,17 +21,18 @@
         M.stroke(g, arm, 3);
         g.ctx.beginPath(); g.ctx.moveTo(0, y0 + 10); g.ctx.lineTo(20, y0 + 10); g.ctx.stroke(); g.ctx.setLineDash([]);
         M.label(g, name, 26, y0 + 10, { weight: 600, size: 13, max: g.w - 30 });
+        if (d.done < d.tasks.length && arm === 0) M.label(g, `${d.done} of ${d.tasks.length} tasks looked at …`, g.w - 4, y0 + 10, { colour: g.c.soft, align: "right" });
         if (!x.arms[arm]) return M.label(g, "No adapter here.", 26, y0 + HEAD + 20, { colour: g.c.soft });
         KINDS.forEach(([kind, title], k) => {
           const values = x.arms[arm][kind], left = p.tiles.boxes[k].x + p.left, top = y0 + HEAD + (p.tiles.rows > 1 ? k * p.one : 0);
           M.label(g, title, p.tiles.boxes[k].x, top + 8, { weight: 600 });
           M.matrix(g, left, top + TITLE + p.above, p.cell, {
-            rows: d.tasks, columns: d.tasks, values, framed: (i, j) => i === j,
+            rows: d.tasks, columns: d.tasks, values, gap: (i, j) => (Math.max(i, j) < d.done ? "–" : "…"), framed: (i, j) => i === j,
             tell: (i, j) => [
               `cosine ${M.text(values[i][j])}`,
               i === j ? `${d.tasks[i]}: two halves of its own questions, ${title}` : `${d.tasks[i]} and ${d.tasks[j]}, ${title}`,
               `${name}, ${x.label}`,
-              values[i][j] === null ? "No value: a gradient of zero, or a task that was not reached in time." : i === j ? "Far below 1: this task's gradient is mostly chance." : "Below 0 a step for one task undoes the other.",
+              values[i][j] === null ? (Math.max(i, j) < d.done ? "No value: a gradient of zero, as that of A while B is still zero." : "Still to be looked at.") : i === j ? "Far below 1: this task's gradient is mostly chance." : "Below 0 a step for one task undoes the other.",
             ].join("\n"),
           });
         });
@@ -43,7 +44,7 @@
         if (!x.arms[arm]) return `${name}: no adapter here`;
         return `${name}: ${KINDS.map(([kind, title]) => words(d, x.arms[arm][kind], title)).join("; ")}`;
       });
-      return `Gradients at step ${d.step}, ${x.label}. ${rows.join(". ")}.${d.left ? ` Only the first ${d.tasks.length} tasks are compared.` : ""}`;
+      return `Gradients at step ${d.step}, ${x.label}${d.done < d.tasks.length ? `, ${d.done} of ${d.tasks.length} tasks so far` : ""}. ${rows.join(". ")}.${d.left ? ` Only the first ${d.tasks.length} tasks are compared.` : ""}`;
     },
   });
 

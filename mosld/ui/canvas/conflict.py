@@ -10,7 +10,7 @@ VIEW = View(
         "Each task's gradient is that of the cross-entropy of 32 of its training questions (always the same ones), without dropout and extra losses, "
         "taken between two steps; it changes nothing in the run. The gradient on B is that of all experts' B together.",
         "In the framed cells two halves of a task's own questions, 16 each, are compared: where they agree little, the gradient is mostly chance, "
-        "and so are the cosines beside it. A dash is a gradient of zero, as that of A while B is still zero, or a task for which there was no time.",
+        "and so are the cosines beside it. A dash is a gradient of zero, as that of A while B is still zero; dots are a task still to come.",
     ),
     choices=(("linear", "Linear", (("", "–"),)),),
     live=False,

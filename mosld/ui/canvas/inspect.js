@@ -95,7 +95,10 @@
 
   M.view("inspect", {
     sample,
-    empty: "Words are asked of a run of your own: press Run mine, then Ask.",
+    asks: "#inspect-ask, #inspect-another",
+    picks: true,
+    press: () => (document.querySelector("#inspect-text textarea").value.trim() ? "#inspect-ask" : "#inspect-another"),
+    empty: "Words are asked of a run of your own: press Run mine.",
     height: (d, width) => plan(d, width).height,
     draw(g, d) {
       const p = plan(d, g.w), { c } = g;

@@ -12,7 +12,7 @@
       if (!quiet) M.address({ lesson: at, room: "learn" });
       show();
       const done = () => M.changed("choice");
-      if (document.body.dataset.room === "learn" || quiet) M.recorded(`lesson-${at}`, false, M.replay || M.name !== "").then(() => {
+      if (document.body.dataset.room === "learn" || quiet) M.recorded(`lesson-${at}`, false, M.replay || M.name !== "", quiet).then(() => {
         if (mine() && !found.has(at)) M.seek(0); // the end would tell the answer
         const task = M.header && mine() ? M.header.tasks.indexOf(lesson().beside) : -1;
         if (mine()) M.select({ task: task < 0 ? null : task });

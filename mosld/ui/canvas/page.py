@@ -40,8 +40,11 @@ BAR_HTML = (
 BAR_SCRIPT = "M.timeline(element, trigger, ['run', 'pause', 'step1', 'step10', 'reset'])"  # quoted: Gradio looks for the events' names
 
 
-def bundle() -> str:
-    """All scripts of the page, then the feed itself: what arrives goes into the store, and starts the fetching of frames."""
+def bundle(examples: dict[str, str]) -> str:
+    """All scripts of the page, then the feed itself: what arrives goes into the store, and starts the fetching of frames. `examples`: a
+    question of every task by its label."""
     shared = "\n".join(script(name) for name in (*SHARED, *MACHINE, *PAGE))
     helps = json.dumps({k.name: k.help for k in knobs()} | {"by": "What the arms differ in.", "values": "One value an arm, such as 0, 0.1."})
-    return f"{shared}\nwindow.MoSLD.help = {helps};\nwindow.MoSLD.feed(props, watch, trigger);\nwindow.MoSLD.there = true;"
+    asked = json.dumps(examples, ensure_ascii=False)
+    known = f"window.MoSLD.help = {helps};\nwindow.MoSLD.examples = {asked};"
+    return f"{shared}\n{known}\nwindow.MoSLD.feed(props, watch, trigger);\nwindow.MoSLD.there = true;"

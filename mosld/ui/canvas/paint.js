@@ -81,7 +81,12 @@
         const under = over ? find(...over) : ring ? ring.i : -1;
         if (under >= 0 && hits[under]) M.tip.again(words_of(hits[under], over ? over[0] : hits[under].x + hits[under].w - 1));
         speak();
-      } else M.label(g, view.empty || "Press Run: the picture fills while training.", width / 2, height / 2, { align: "center", colour: g.c.soft });
+      } else M.label(g, waits(), width / 2, height / 2, { align: "center", colour: g.c.soft, max: width });
+    }
+    // What an empty picture says: what is being done, or what is to be done.
+    function waits() {
+      const busy = ["waiting", "loading", "running"].includes(M.state);
+      return source.asked && source.asked() ? "The run is asked …" : busy ? M.waiting() : view.empty || M.waiting();
     }
     function speak() {
       const now = Date.now(), data = source.data();
@@ -140,7 +145,7 @@
     M.menus(element);
     const stamp = () => {
       const last = M.frames[M.frames.length - 1] || {}, f = M.shown() || {};
-      return [M.run, M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.projection, M.smooth, M.log].join();
+      return [M.run, !M.frames.length && [M.state, M.note], M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.projection, M.smooth, M.log].join();
     };
     const of = figure(element, view, { data: () => (M.header && M.frames.length ? M : null), coming: () => M.header && M, stamp, busy: () => M.state === "running" });
     M.on((what) => (what === "frames" ? of.frame() : of.mark()));
@@ -150,13 +155,19 @@
   // Its menus offer what the answer has in `offers`, { name: [[value, text]] }; what is chosen is in `data.chosen`.
   // view.wire(element, chosen, again), where there is one, adds controls of its own: they write into `chosen` and call again();
   // view.tell(element, data) is called whenever answer or choice changed, for words outside the canvas.
+  // view.asks: the buttons that ask the run; M.follow presses view.press() (else the first) once the picture is in sight and not of the run as it is.
   M.still = (name, element, read, watch) => {
-    let data = null, count = 0;
+    let data = null, count = 0, asked = false;
     const view = M.views[name], chosen = {}, menus = [...element.querySelectorAll("select[data-choose]")];
     // Until there is an answer, a view may show what the run on the page holds: view.sample() or null.
     const sample = () => (view.sample ? view.sample() : null);
-    const of = figure(element, view, { data: () => data || sample(), coming: () => null, stamp: () => [count, !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.projection].join() : ""].join(), busy: () => M.playing });
-    if (view.sample) M.on(() => { if (!data) of.frame(); });
+    const of = figure(element, view, { data: () => data || sample(), coming: () => null, asked: () => asked, stamp: () => [count, asked, !data && [M.state, M.note], !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.projection].join() : ""].join(), busy: () => M.playing });
+    const wait = (now) => { if (asked !== now) { asked = now; element.setAttribute("aria-busy", String(now)); of.mark(); } };
+    M.on((what) => { if (asked && what === "frames" && M.kind === "error") wait(false); if (!data) of.frame(); });
+    if (view.asks) {
+      document.addEventListener("click", (e) => { if (e.target.closest && e.target.closest(view.asks)) wait(true); });
+      if (M.follow) M.follow(element, () => (view.press ? view.press() : view.asks), view.picks);
+    }
     const again = () => {
       for (const menu of menus) chosen[menu.dataset.choose] = menu.value;
       if (data) data.chosen = chosen;
@@ -168,6 +179,7 @@
     const take = () => {
       const text = read();
       data = text ? JSON.parse(text) : null;
+      wait(false);
       for (const menu of menus) {
         const offered = data && data.offers && data.offers[menu.dataset.choose], before = menu.value;
         if (!offered) continue;

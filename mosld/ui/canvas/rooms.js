@@ -14,6 +14,7 @@
     const parts = { room: room === "watch" ? null : room };
     if (room !== "learn") parts.lesson = null;
     if (!quiet) M.address(parts, room !== document.body.dataset.room);
+    if (room !== document.body.dataset.room) [M.note, M.kind] = M.rest; // what was answered in the room left behind
     show(room);
     if (view) setTimeout(() => { const f = document.getElementById(`figure-${view}`); if (f) f.scrollIntoView({ block: "start" }); }, 250);
     else if (!quiet) window.scrollTo(0, 0);
@@ -35,15 +36,20 @@
     const info = M.header && M.header.linears[arm] && M.header.linears[arm][linear];
     if (info) M.select({ arm, layer: info[0], projection: info[1] });
   };
-  // Press a button anew when another arm or linear is selected while its picture is in sight.
-  M.follow = (element, button) => {
-    let last = M.fromPick().join();
-    M.on((what) => {
-      const now = M.fromPick().join(), b = document.querySelector(button);
-      if (what !== "choice" || now === last) return;
+  // Press a button once its picture is in sight and one's own run is another, has come to rest, or (picks) another arm or linear is selected.
+  M.follow = (element, button, picks) => {
+    let last = "";
+    const look = () => {
+      if (M.replay || !M.frames.length || M.run < 0) return;
+      const now = [M.run, M.state === "running" ? "" : M.frames[M.frames.length - 1].step, picks && M.fromPick()].join();
+      if (now === last || !element.checkVisibility()) return;
+      const b = document.querySelector(button());
+      if (!b || b.disabled) return;
       last = now;
-      if (b && !M.replay && element.checkVisibility()) b.click();
-    });
+      b.click();
+    };
+    M.on(look);
+    new IntersectionObserver(look).observe(element);
   };
 
   M.full = () => {
@@ -59,7 +65,7 @@
     if (!fetched.has(name)) fetched.set(name, M.file(`runs/${name}.json`));
     return fetched.get(name);
   };
-  M.recorded = async (name, play = true, chosen = false) => {
+  M.recorded = async (name, play = true, chosen = false, quiet = !chosen) => {
     let run;
     try { run = await M.fetchRun(name); } catch (problem) {
       fetched.delete(name);
@@ -67,7 +73,7 @@
       return M.changed("frames");
     }
     if (!chosen && M.header && !M.replay) return run; // a run of one's own is there
-    const { note, kind } = M.kind === "error" && !chosen ? M : { note: "", kind: "" }; // a refusal stays till something is done
+    const { note, kind } = M.kind === "error" && quiet ? M : { note: "", kind: "" }; // a refusal stays till something is done
     M.receive({ ...run, k: "run", run: 0, replay: true, chosen, name, note, kind, state: M.state });
     if (play && !M.calm() && M.play) { M.seek(0); M.play(); }
     return run;

@@ -61,7 +61,8 @@
   const diamond = (x, y, s) => `M${x} ${y - s}L${x + s} ${y}L${x} ${y + s}L${x - s} ${y}Z`;
   const told = (task) => () => {
     const name = task === null ? "mean over the tasks of the mixture" : names()[task];
-    return [name, ...M.header.arms.map((arm, i) => { const s = M.scores(i), [, test] = split(curve(i, task)); const v = s && (task === null ? average(s, M.header.tasks.length) : s[task]); return `${arm}: ${M.percent(v)} at step ${M.shown().step}${test === null || M.at !== null ? "" : `; ${M.percent(test)} on the test questions`}`; }),
+    const asked = task !== null && (M.examples || {})[name];
+    return [asked ? `${name}: ${asked}` : name, ...M.header.arms.map((arm, i) => { const s = M.scores(i), [, test] = split(curve(i, task)); const v = s && (task === null ? average(s, M.header.tasks.length) : s[task]); return `${arm}: ${M.percent(v)} at step ${M.shown().step}${test === null || M.at !== null ? "" : `; ${M.percent(test)} on the test questions`}`; }),
       "Line: validation questions. Hollow diamond: test questions, other ones, at the end."].join("\n");
   };
 

@@ -7,7 +7,7 @@
 // - pick: what is selected (arm, expert, task, word; layer and projection stand beside it): one selection for all pictures, kept in the link.
 window.MoSLD = window.MoSLD || (() => {
   const S = {
-    header: null, frames: [], moments: [], at: null, run: -1, state: "idle", note: "", kind: "", replay: false, name: "",
+    header: null, frames: [], moments: [], at: null, run: -1, state: "idle", note: "", kind: "", rest: ["", ""], replay: false, name: "",
     smooth: "0", log: "linear", layer: "all", projection: "all", size: "step",
     pick: { arm: 0, expert: null, task: null, word: null },
   };
@@ -90,6 +90,7 @@ window.MoSLD = window.MoSLD || (() => {
     if (m.k === "clear") Object.assign(S, { header: null, frames: [], run: -1, at: null, replay: false, name: "" });
     if (m.state) S.state = m.state;
     if ("note" in m) Object.assign(S, { note: m.note, kind: m.kind || "" });
+    if ("note" in m && (m.mark || m.key || m.k !== "say")) S.rest = [S.note, S.kind]; // of the run; any other is an answer in its room
     if (m.link !== undefined) S.address({ c: m.link });
     S.changed(m.k === "run" || m.k === "clear" ? "run" : "frames");
     return whole;

@@ -25,13 +25,21 @@
   // An A that begins a sentence may be the article.
   const words = [...Object.keys(M.terms), ...Object.keys(forms)].map((w) => (w === "A" ? "(?<!^|[.:?!] )A" : w));
   M.termsPattern = new RegExp(`\\b(${words.join("|")})\\b`);
-  // Every control has its help from the schema: `M.help` by the knob's name, shown on its label and its field.
-  const find = (e) => e.target.closest && e.target.closest("[data-term], [data-help], [id^=knob-]");
-  const told = (el) => (el.dataset.term ? M.terms[el.dataset.term] : el.dataset.help || (M.help || {})[el.id.replace("knob-", "")]);
-  const near = (el) => { const b = el.getBoundingClientRect(); M.tip.show(told(el), b.x, b.bottom - 12, true); };
-  document.addEventListener("pointerover", (e) => { const el = find(e); if (el && told(el)) near(el); });
-  document.addEventListener("pointerout", (e) => { if (find(e) && e.pointerType !== "touch") M.tip.hide(); });
-  document.addEventListener("focusin", (e) => { const el = find(e); if (el && told(el)) near(el); });
-  document.addEventListener("focusout", (e) => { if (find(e)) M.tip.hide(); });
-  document.addEventListener("click", (e) => { const el = find(e); if (el && told(el)) near(el); });
+  // Every control has its help from the schema, `M.help` by the knob's name, shown on its label and its field; a task that can be chosen or is
+  // chosen has an example question, `M.examples` by its label.
+  const asked = (el) => { const name = (el.getAttribute("aria-label") || el.textContent).trim(), text = (M.examples || {})[name]; return text ? `${name}: ${text}` : ""; };
+  const find = (target) => {
+    const near = (selector) => target.closest && target.closest(selector), task = near(".token, [role=option]"), el = near("[data-term], [data-help], [id^=knob-]");
+    if (task && asked(task)) return [task, asked(task)];
+    const text = el && (el.dataset.term ? M.terms[el.dataset.term] : el.dataset.help || (M.help || {})[el.id.replace("knob-", "")]);
+    return text ? [el, text] : null;
+  };
+  const tell = (e) => { const [el, text] = find(e.target) || []; if (el) { const b = el.getBoundingClientRect(); M.tip.show(text, b.x, b.bottom - 12, true); } };
+  const hush = (e) => { if (e.pointerType !== "touch" && find(e.target)) M.tip.hide(); };
+  for (const event of ["pointerover", "focusin", "click"]) document.addEventListener(event, tell);
+  for (const event of ["pointerout", "focusout"]) document.addEventListener(event, hush);
+  document.addEventListener("keyup", (e) => { // the option that arrow keys have come to
+    const option = e.target.closest && e.target.closest("[role=combobox]") && document.getElementById(e.target.getAttribute("aria-activedescendant"));
+    if (option && asked(option)) tell({ target: option });
+  });
 })(window.MoSLD);

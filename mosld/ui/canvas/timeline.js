@@ -64,7 +64,7 @@
       if (M.note) return M.note;
       if (M.state === "running" && last) {
         const first = M.frames[0], rate = (last.step - first.step) / Math.max(0.1, last.seconds - first.seconds);
-        return `Training: ${rate.toFixed(0)} steps a second.`;
+        return rate < 1.5 ? "Training." : `Training: ${rate.toFixed(0)} steps a second.`;
       }
       return "";
     }

@@ -27,7 +27,8 @@
   const numbers = (n) => Array.from({ length: n }, (_, i) => String(i + 1));
 
   M.view("updates", {
-    empty: "This looks into a run of your own: press Run mine, then Look.",
+    asks: "#geometry-look",
+    empty: "This looks into a run of your own: press Run mine in Watch.",
     height: (d, width) => { const p = plan(d, width); return p.tops[p.bars.rows]; },
     draw(g, d) {
       const p = plan(d, g.w), x = shown(d);

@@ -155,7 +155,9 @@
   }
 
   M.view("walk", {
-    empty: "A batch walks through a run of your own: press Run mine, then Take a batch.",
+    asks: "#slow-take",
+    picks: true,
+    empty: "A batch walks through a run of your own: press Run mine.",
     height,
     draw(g, d) {
       const at = stage(d);
@@ -179,7 +181,6 @@
     wire(element, chosen, again) {
       const LIT = ["x", "gate", "A", "A", "B", "sum"], machine = element.querySelector(".walk-machine");
       const picture = M.picture(machine, "The machine, with the stage shown lit up", (pen, W) => M.drawMachine(pen, W, LIT[chosen.stage || 0]), () => { const f = M.shown() || {}; return [chosen.stage, M.run, M.name, f.probed, M.pick.arm, M.layer, M.projection, M.pick.word].join(); });
-      M.follow(element, "#slow-take");
       const numbers = [...element.querySelectorAll("[data-stage]")], last = numbers.length - 1, play = element.querySelector(".walk-play");
       let timer = 0;
       const to = (at) => {

@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 
 import gradio as gr
-from gradio.context import get_render_context
 
 from mosld.config import ConfigError
 from mosld.ui.canvas.inspect import VIEW
@@ -141,19 +140,6 @@ class Inspect:
         """The next row of the task."""
         return self._answer(request, values, lambda kept: kept.get("row", -1) + 1)
 
-    def opened(self, request: gr.Request, *values) -> tuple:
-        """The tab comes into sight: what stands in the form is answered; an empty form gets the first row. Without a run, nothing."""
-        try:
-            session = self.lab.visitor(request)
-            if session.trainer is None:
-                return self._nothing()
-        except ConfigError:
-            return self._nothing()
-        return self._answer(request, values, None if str(values[0] or "").strip() else lambda _: 0)
-
-    def _nothing(self) -> tuple:
-        return (gr.skip(),) * 8
-
     def _answer(self, request: gr.Request, values, row) -> tuple:
         try:
             session = self.lab.visitor(request)
@@ -225,7 +211,7 @@ def _accuracy(trainer, seen: dict, counted: dict, run: int) -> None:
 
 def place(lab: Lab) -> None:
     """The form, the picture, and their events."""
-    h, tab = Inspect(lab), get_render_context()
+    h = Inspect(lab)
     with gr.Column(elem_id="inspect"):
         with gr.Row(elem_id="inspect-form", equal_height=True):
             text = gr.Textbox(label="Text", lines=4, max_lines=4, max_length=TEXT, elem_id="inspect-text", scale=5, placeholder="Type a question …")
@@ -254,7 +240,6 @@ def place(lab: Lab) -> None:
         ([arm.input, linear.input], h.ask, picks),
         ([task.input], h.task, picked),
         ([another.click], h.another, picked),
-        ([tab.select], h.opened, picked),
     )
     for triggers, handler, script in events:
         gr.on(triggers, handler, inputs, outputs, js=script, **given).then(

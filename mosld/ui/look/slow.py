@@ -8,7 +8,6 @@ The stages are walked through in the browser (`canvas/walk.js`); the server is a
 from __future__ import annotations
 
 import gradio as gr
-from gradio.context import get_render_context
 
 from mosld.config import ConfigError
 from mosld.ui.canvas.walk import VIEW
@@ -74,18 +73,10 @@ class Slow:
         controls = (choose(seen[f"{name}s"], seen[name]) for name in ("arm", "linear", "row"))
         return gr.skip(), to_json(seen["data"]), *controls
 
-    def opened(self, request: gr.Request, *values) -> tuple:
-        """The tab comes into sight: a batch is taken where there is a run."""
-        try:
-            there = self.lab.visitor(request).trainer is not None
-        except ConfigError:
-            there = False
-        return self.take(request, *values) if there else (gr.skip(),) * 5
-
 
 def place(lab: Lab) -> None:
     """The choices, the picture, and their events."""
-    h, tab = Slow(lab), get_render_context()
+    h = Slow(lab)
     with gr.Column(elem_id="slow"):
         with gr.Row(elem_id="slow-choices"):
             arm, linear = (
@@ -100,6 +91,5 @@ def place(lab: Lab) -> None:
     outputs = [lab.feed, picture, arm, linear, row]
     given = {"trigger_mode": "always_last", **AT_ONCE}
     take.click(h.take, choices, outputs, js=PICKED, **given)
-    tab.select(h.opened, choices, outputs, js=PICKED, **given)
     gr.on([arm.input, linear.input], h.take, choices, outputs, js=PICKS, **given)
     gr.on([row.input, mode.input], h.take, choices, outputs, **given)
