@@ -43,7 +43,14 @@ class Lab:
 
         Nothing is pending while a run trains, so every button can be pressed at any time.
         """
-        return event(plan, inputs, self.feed, trigger_mode="multiple", **AT_ONCE)
+        planned = event(plan, inputs, self.feed, trigger_mode="multiple", **AT_ONCE)
+        self.answered(planned)
+        return planned
+
+    @staticmethod
+    def answered(event: gr.events.Dependency) -> None:
+        """Tell the page that a wish has been answered, so that the next one may go (`canvas/feed.js`)."""
+        event.then(None, None, None, js="() => window.MoSLD.answered()", **AT_ONCE)
 
     def after(self, planned: gr.events.Dependency) -> gr.events.Dependency:
         """What is chained to the result happens once the run planned by `planned` rests."""

@@ -66,7 +66,7 @@ def build(limits: Limits | None = None) -> gr.Blocks:
             (bar.step10, h.step10, values),
         ):
             lab.train(event, handler, inputs)
-        bar.reset(h.reset, None, feed, **AT_ONCE)
+        lab.answered(bar.reset(h.reset, None, feed, **AT_ONCE))
         panel.speed.change(h.speed, panel.speed, None, **AT_ONCE)
         feed.attach(h.attach, memory, feed, js=KEYS, **AT_ONCE)
         for name, handler in (("lr", h.change_lr), ("dropout", h.change_dropout), ("balance", h.change_balance)):
@@ -78,11 +78,11 @@ def build(limits: Limits | None = None) -> gr.Blocks:
         single = [controls.parts[name] for name in controls.single]
         by.input(h.compare, by, listed, **AT_ONCE)
         gr.on([by.change, listed.change], h.settle_knobs, [by, listed], single, **AT_ONCE)
-        panel.questions.choose(h.question, None, [feed, *values], **AT_ONCE)
+        lab.answered(panel.questions.choose(h.question, None, [feed, *values], **AT_ONCE))
         gr.on([p.change for p in values], h.facts, values, panel.facts, trigger_mode="always_last", **AT_ONCE)
         panel.copy.click(h.link, [panel.hide, *values], [panel.link, feed], **AT_ONCE).then(None, panel.link, None, js=COPY)
         panel.own.upload(h.upload, [panel.own, controls.parts["tasks"]], [controls.parts["tasks"], feed, panel.read], **AT_ONCE)
-        page.load(h.restore, memory, [feed, *(folds[name] for name in HIDEABLE), *values], js=KEYS, **AT_ONCE)
+        lab.answered(page.load(h.restore, memory, [feed, *(folds[name] for name in HIDEABLE), *values], js=KEYS, **AT_ONCE))
         api.place(lab)
     page.sessions = h.sessions
     return page.queue(max_size=2 * LINE, default_concurrency_limit=8)

@@ -21,6 +21,36 @@ def drawn(page, place: str) -> str:
     return page.evaluate(f"document.querySelector('{place} svg[role=group]').outerHTML")
 
 
+def look(page, width: int, height: int, scheme: str):
+    """Another window and theme of the same page, once everything is drawn anew."""
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme)
+    wait(page, f"document.body.classList.contains('dark') === {str(scheme == 'dark').lower()}")
+    painted(page)
+
+
+def painted(page):
+    """Wait until what is known has been drawn."""
+    page.evaluate("() => new Promise((done) => setTimeout(() => requestAnimationFrame(() => requestAnimationFrame(done)), 130))")
+
+
+def again(page):
+    """Put a shared page back to what it shows at first sight."""
+    look(page, 1366, 768, "light")
+    page.evaluate(
+        """async () => {
+          Object.assign(MoSLD, { asking: null, each: false, size: "step", guessMark: null, beside: null });
+          MoSLD.goto("watch");
+          await MoSLD.recorded("dropout", false, true);
+          MoSLD.select({ arm: 0, expert: null, task: null, word: null, layer: "all", projection: "all" });
+          document.activeElement.blur();
+        }"""
+    )
+    page.mouse.move(2, 2)
+    wait(page, "MoSLD.name === 'dropout' && document.querySelector('#figure-machine [data-expert]')")
+    painted(page)
+
+
 def frames(page) -> int:
     return page.evaluate("MoSLD.replay ? 0 : MoSLD.frames.length")
 

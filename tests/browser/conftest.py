@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from browser_helpers import again
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,14 +55,13 @@ def server(browser):
         process.wait(20)
 
 
-@pytest.fixture
-def visit(browser, server):
+def _visits(browser, server):
     """visit(link, width, scheme) opens the page; at the end there was no console error and no request to another host."""
     faults, contexts = [], []
 
-    def open_page(link: str = "", width: int = 1440, scheme: str = "light", motion: str = "reduce", grant=(), height: int = 1000):
+    def open_page(link: str = "", width: int = 1440, scheme: str = "light", motion: str = "reduce", grant=(), height: int = 1000, touch=False):
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion=motion, permissions=list(grant)
+            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion=motion, permissions=list(grant), has_touch=touch
         )
         contexts.append(context)
         page = context.new_page()
@@ -77,3 +77,20 @@ def visit(browser, server):
     for context in contexts:
         context.close()
     assert faults == []
+
+
+visit = pytest.fixture(_visits)
+visit_once = pytest.fixture(_visits, scope="module")  # for pages that the tests of a module share: a page takes seconds to open
+
+
+@pytest.fixture(scope="module")
+def shared(visit_once):
+    """The page at first sight, for all tests of a module that only look; `again` puts it back."""
+    return visit_once(width=1366, height=768)
+
+
+@pytest.fixture
+def page(shared):
+    """The shared page, as it is at first sight."""
+    again(shared)
+    return shared

@@ -2,8 +2,9 @@
 
 import re
 
-import pytest
-from browser_helpers import FAST, LONG, drawn, faults, frames, note, press_run, wait
+from browser_helpers import FAST, LONG, drawn, faults, frames, look, note, painted, press_run, wait
+
+from mosld.tasks import example
 
 # Words in sight that are no control: what a button, menu or mark says is read when it is needed.
 SEEN = """() => {
@@ -23,45 +24,79 @@ SEEN = """() => {
 PLACES = [(1366, 768), (1440, 900), (390, 844)]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("width", "height"), PLACES)
-def test_the_first_viewport_is_one_picture_few_words_and_short_numbers(visit, width, height, scheme):
-    page = visit(width=width, height=height, scheme=scheme)
-    page.wait_for_function("document.querySelector('#figure-machine [data-expert]')")
-    page.wait_for_timeout(400)
-    texts = page.evaluate(SEEN)
-    words = [w for text in texts for w in re.findall(r"[^\W\d_][\w'-]*", text)]
-    assert len(words) <= 80, words
-    everything = page.evaluate(
-        "document.querySelector('#watch').innerText + [...document.querySelectorAll('#watch svg text')].map((t) => ' ' + t.textContent)"
-    )
-    assert not re.search(r"\d{4,}|\d[.,]\d{3,}", everything.replace("\u2212", "-")), everything
-    machine = page.locator("#figure-machine").bounding_box()
-    assert machine["y"] < height / 3 and machine["width"] > 0.6 * (width - (250 if width > 1020 else 0))
-    others = page.eval_on_selector_all(".lab-small", "els => els.map((e) => e.getBoundingClientRect()).map((b) => b.width * b.height)")
-    assert max(others) < machine["width"] * machine["height"] / 2  # the machine is the principal picture
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    if width > 1020:  # the sentence and the picture it speaks of stand together, and so does all of the machine
-        assert machine["y"] + machine["height"] <= height
-    assert page.locator(".lab-says").bounding_box()["y"] < height
-    assert faults(page) == []
+def test_the_first_viewport_is_one_picture_few_words_short_numbers_and_names_explained(page):
+    """Rules 4 and 5, at three sizes in both schemes."""
+    for scheme in ("light", "dark"):
+        for width, height in PLACES:
+            look(page, width, height, scheme)
+            place = f"{width} {height} {scheme}"
+            words = [w for text in page.evaluate(SEEN) for w in re.findall(r"[^\W\d_][\w'-]*", text)]
+            assert len(words) <= 80, (place, words)
+            everything = page.evaluate(
+                "document.querySelector('#watch').innerText + [...document.querySelectorAll('#watch svg text')].map((t) => ' ' + t.textContent)"
+            )
+            assert not re.search(r"\d{4,}|\d[.,]\d{3,}", everything.replace("\u2212", "-")), (place, everything)
+            machine = page.locator("#figure-machine").bounding_box()
+            assert machine["y"] < height / 3 and machine["width"] > 0.6 * (width - (250 if width > 1020 else 0)), place
+            others = page.eval_on_selector_all(".lab-small", "els => els.map((e) => e.getBoundingClientRect()).map((b) => b.width * b.height)")
+            assert max(others) < machine["width"] * machine["height"] / 2, place  # the machine is the principal picture
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, place
+            if width > 1020:  # the sentence and the picture it speaks of stand together, and so does all of the machine
+                assert machine["y"] + machine["height"] <= height, place
+            assert page.locator(".lab-says").bounding_box()["y"] < height, place
+            names_are_explained(page, width, height)
+            assert faults(page) == [], place
 
 
-def test_names_are_explained_on_hover_focus_and_tap(visit):
-    page = visit()
-    term = page.locator(".lab-says .lab-term").first
-    term.hover()
-    page.wait_for_function("document.querySelector('#lab-tip').style.display === 'block'")
-    assert "small matrix" in page.inner_text("#lab-tip")
-    page.mouse.move(2, 2)
-    term.focus()
-    assert page.locator("#lab-tip").is_visible()
+def names_are_explained(page, width, height):
+    """The lab's words in sight have their sentence on hover, focus and click, inside the window."""
+    tip = page.locator("#lab-tip")
+    for how in ("hover", "focus", "click"):
+        for term in page.locator(".lab-says .lab-term").all():
+            getattr(term, how)()
+            assert tip.is_visible() and tip.inner_text() == page.evaluate("(t) => MoSLD.terms[t]", term.get_attribute("data-term"))
+            box = tip.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["y"] >= 0 and box["y"] + box["height"] <= height
+        page.evaluate("document.activeElement.blur()")
+        page.mouse.move(2, 2)
+        assert not tip.is_visible()
+
+
+def test_every_name_and_every_control_has_its_help(page):
     assert page.evaluate("['router', 'gate', 'expert', 'A', 'B', 'arm', 'linear', 'q', 'v'].every((t) => MoSLD.terms[t].length > 30)")
+    page.click("#fold-all > button")
+    wait(page, "document.querySelectorAll('#panel [id^=knob-]').length > 9")
+    names = page.eval_on_selector_all("#panel [id^=knob-]", "els => els.map((e) => e.id.replace('knob-', ''))")
+    controls = [(name, page.evaluate("(name) => MoSLD.help[name]", name)) for name in names]
+    assert all(text or name == "weights" for name, text in controls)  # that of the weights stands under them
+    page.hover("#knob-method")
+    assert page.inner_text("#lab-tip") == page.evaluate("MoSLD.help.method")
+    page.click("#fold-all > button")
 
 
-def test_every_part_of_the_machine_is_reached_by_keys_and_named(visit):
-    page = visit()
-    page.wait_for_function("document.querySelector('#figure-machine [data-expert]')")
+def test_a_task_shows_an_example_where_it_is_chosen(page):
+    page.hover("#knob-tasks .token >> nth=0")
+    assert page.inner_text("#lab-tip") == f"mood: {example('world/mood')}"
+    page.click("#knob-tasks input")
+    page.get_by_role("option", name="odd", exact=True).hover()
+    assert page.inner_text("#lab-tip") == f"odd: {example('world/odd')}"
+    page.mouse.move(2, 2)
+    page.keyboard.press("ArrowDown")
+    page.wait_for_function("document.querySelector('#lab-tip').innerText.includes('→')")
+    page.keyboard.press("Escape")
+
+
+def test_words_and_picture_stand_in_one_viewport_with_the_zoom_at_150(page):
+    """Rule 2: the window of 1366 by 768 pixels, as the page sees it where the browser's zoom is at 150 %."""
+    look(page, 911, 512, "light")
+    page.evaluate("document.querySelector('#figure-machine').scrollIntoView({ block: 'end' })")
+    painted(page)
+    says, machine = page.locator(".lab-says").bounding_box(), page.locator("#figure-machine svg[role=group]").bounding_box()
+    bar = page.locator("#bar").bounding_box()
+    assert says["y"] >= bar["y"] + bar["height"] - 1 and machine["y"] + machine["height"] <= 513
+
+
+def test_every_part_of_the_machine_is_reached_by_keys_and_named(page):
     names = page.eval_on_selector_all("#figure-machine [data-mark]", "els => els.map((e) => e.getAttribute('aria-label'))")
     assert all(names) and sum(n.startswith("word ") for n in names) > 3
     assert {"W, frozen", "sum"} <= set(names) and sum(bool(re.match(r"Expert \d: \d+ % of all words", n)) for n in names) == 4
@@ -77,8 +112,7 @@ def test_every_part_of_the_machine_is_reached_by_keys_and_named(visit):
     assert page.evaluate("MoSLD.pick.word") == 2
 
 
-def test_one_selection_is_shared_kept_in_the_link_and_leads_inside(visit):
-    page = visit()
+def test_one_selection_is_shared_kept_in_the_link_and_leads_inside(page, visit):
     page.locator("#figure-routers [role=button]").nth(9).click()
     pick = page.evaluate("({ ...MoSLD.pick, layer: MoSLD.layer, projection: MoSLD.projection })")
     assert pick["expert"] is not None and pick["layer"] != "all" and "see=" in page.url
@@ -106,18 +140,19 @@ def test_a_question_plays_at_once_asks_first_and_then_tells(visit):
     assert not page.locator(".lab-differs").is_visible()
 
 
-def test_a_change_of_settings_says_that_the_picture_is_of_others(visit):
-    page = visit()
-    page.wait_for_timeout(500)
+def test_a_change_of_settings_says_that_the_picture_is_of_others(page):
+    wait(page, "MoSLD.controls")
     assert not page.locator(".lab-differs").is_visible()
     page.fill("#knob-values textarea, #knob-values input", "0, 0.3")
     page.keyboard.press("Tab")
     page.wait_for_selector(".lab-differs", state="visible")
     assert re.search(r"Run mine takes about \d+ (seconds|minutes)", page.inner_text(".lab-differs"))
+    page.fill("#knob-values textarea, #knob-values input", "0, 0.1")
+    page.keyboard.press("Tab")
+    page.wait_for_selector(".lab-differs", state="hidden")
 
 
-def test_moments_lead_to_their_step_and_ring_the_boxes(visit):
-    page = visit()
+def test_moments_lead_to_their_step_and_ring_the_boxes(page):
     page.locator(".lab-question", has_text="Can a router collapse?").click()
     wait(page, "MoSLD.name === 'collapse' && MoSLD.moments.length > 0")
     page.wait_for_selector(".lab-chip", state="hidden")  # they would tell the answer
@@ -126,41 +161,39 @@ def test_moments_lead_to_their_step_and_ring_the_boxes(visit):
     chip.click()
     moment = page.evaluate("MoSLD.moments.find((m) => m.kind === 'idle')")
     assert page.evaluate("MoSLD.shown().step") == moment["step"] and page.evaluate("MoSLD.pick.expert") == moment["expert"]
-    assert page.locator("#figure-machine .ringed").count() >= 1
+    page.wait_for_selector("#figure-machine .ringed", state="attached")
 
 
-def test_lora_is_drawn_without_a_router_and_two_shapes_as_two_machines(visit):
-    page = visit()
+def test_lora_is_drawn_without_a_router_and_two_shapes_as_two_machines(page):
     page.locator(".lab-question", has_text="conflict").click()
     wait(page, "MoSLD.name === 'conflict'")
-    page.wait_for_timeout(300)
+    painted(page)
     names = page.eval_on_selector_all("#figure-machine [data-mark]", "els => els.map((e) => e.getAttribute('aria-label'))")
     assert sum(n.startswith("router") for n in names) == 1 and sum(n == "W, frozen" for n in names) == 2
     assert {"method lora", "method mosld"} <= set(page.eval_on_selector_all("#figure-machine svg text", "els => els.map((e) => e.textContent)"))
     page.locator(".lab-arms button", has_text="lora").first.click()
-    page.wait_for_timeout(300)
+    painted(page)
     assert "LoRA has no router." in page.locator("#figure-routers").inner_text() + drawn(page, "#figure-routers")
 
 
-def test_test_values_stand_apart_and_a_click_gives_each_task(visit):
-    page = visit()
+def test_test_values_stand_apart_and_a_click_gives_each_task(page):
     wait(page, "MoSLD.frames[MoSLD.frames.length - 1].event === 'end'")
-    page.wait_for_timeout(300)
+    painted(page)
     curve, ends = page.evaluate("[MoSLD.curve('right null', 0, () => null).map((p) => p[0]), MoSLD.header.steps]")
     line = page.evaluate("document.querySelector('#figure-answers path.ink').getAttribute('d')")
     assert line.count("L") == len(curve) - 2 and curve[-1] == ends  # the last point, of other questions, is not joined
     page.locator("#figure-answers [role=button]").first.click()
-    page.wait_for_timeout(200)
+    painted(page)
     assert page.locator("#figure-answers [role=button]").count() == len(page.evaluate("MoSLD.header.tasks"))
     page.locator("#figure-answers [role=button]").nth(3).click()
     assert page.evaluate("MoSLD.pick.task") == 3
 
 
 def test_a_tooltip_follows_the_run_and_a_tap_shows_it(visit):
-    page = visit(FAST)
+    page = visit(FAST, touch=True)
     press_run(page, 4)
     box = page.locator("#figure-machine [data-expert='0']").bounding_box()
-    page.mouse.move(box["x"] + 20, box["y"] + 10)
+    page.touchscreen.tap(box["x"] + 20, box["y"] + 10)
     first = page.inner_text("#lab-tip")
     assert "Expert 1" in first
     page.wait_for_function("first => document.querySelector('#lab-tip').innerText !== first", arg=first, timeout=LONG)
@@ -169,9 +202,8 @@ def test_a_tooltip_follows_the_run_and_a_tap_shows_it(visit):
     assert frames(page) > 4 and note(page).startswith("Paused at step")
 
 
-def test_many_frames_are_drawn_no_more_often_than_anybody_sees(visit):
+def test_many_frames_are_drawn_no_more_often_than_anybody_sees(page):
     """200 frames at once through the page's own store: a picture is drawn about nine times a second, and the last frame is drawn."""
-    page = visit()
     page.evaluate("() => { window.packed = null; MoSLD.file('runs/dropout.json').then((run) => { window.packed = run; }); }")
     wait(page, "window.packed")
     drawn, milliseconds = page.evaluate(

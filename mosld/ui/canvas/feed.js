@@ -50,6 +50,10 @@
     asking = false;
     if (again || !next) { again = false; if (!lost) ask(); } else timer = setTimeout(ask, next);
   }
+  // Wishes go to the server one after another, so that the last one counts, and none before the settings of the page's address, or of a question
+  // just chosen, stand in the controls. `M.answered` is called by the page's events once they are (`lab.py`).
+  let line = new Promise((done) => { M.answered = done; setTimeout(done, 10000); });
+  M.wish = (send) => { line = line.then(() => new Promise((done) => { M.answered = done; setTimeout(done, 4000); send(); })); };
   M.feed = (props, watch, trigger) => {
     tell = trigger;
     const told = () => {

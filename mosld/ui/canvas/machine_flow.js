@@ -39,15 +39,16 @@
       });
       if (at.B) pen.path(`${key} Bo`, curve(...right(at.B), at.sum.x - at.sum.r, at.sum.y), { ...grey, class: "ink", "stroke-width": 5 });
       const w = right(at.W);
-      pen.path(`${key} Wo`, `M${w[0]} ${w[1]}C${w[0] + 30} ${w[1] - 30} ${w[0] + 40} -2 ${w[0] + 90} 0.5H${at.sum.x - 40}C${at.sum.x - 8} 0.5 ${at.sum.x} 60 ${at.sum.x} ${at.sum.y - at.sum.r}`, grey);
+      pen.path(`${key} Wo`, `M${w[0]} ${w[1]}C${w[0] + 30} ${w[1] - 30} ${w[0] + 40} 0 ${w[0] + 90} 1H${at.sum.x - 40}C${at.sum.x - 8} 1 ${at.sum.x} 60 ${at.sum.x} ${at.sum.y - at.sum.r}`, grey);
     } else {
       const rail = node.x, last = at.boxes[at.boxes.length - 1];
       pen.path(`${key} x`, `M${rail} ${node.y + 14}V${last.y + last.h / 2}`, grey);
       for (const [name, box] of [["W", at.W], ["R", at.router], ["A", at.A]]) if (box) pen.line(`${key} x${name}`, rail, box.y + box.h / 2, box.x, box.y + box.h / 2, grey);
-      const edge = at.W.x + at.W.w;
+      const edge = at.W.x + at.W.w, bend = (b, out) => `M${edge} ${b.y + b.h / 2}h${out - 14}C${edge + out} ${b.y + b.h / 2} ${edge + out} ${at.sum.y} ${at.sum.x + at.sum.r} ${at.sum.y}`;
+      pen.path(`${key} Wo`, `M${edge} ${at.W.y + at.W.h / 2}h18Q${edge + 28} ${at.W.y + at.W.h / 2} ${edge + 28} ${at.W.y + at.W.h / 2 + 12}V${at.sum.y - 12}Q${edge + 28} ${at.sum.y} ${edge + 16} ${at.sum.y}H${at.sum.x + at.sum.r}`, grey);
       at.boxes.forEach((b, e) => {
         pen.line(`${key} f${e}`, rail, b.y + b.h / 2, b.x, b.y + b.h / 2, strong(e));
-        pen.path(`${key} o${e}`, `M${edge} ${b.y + b.h / 2}h8C${edge + 22} ${b.y + b.h / 2} ${edge + 22} ${at.sum.y} ${at.sum.x + at.sum.r} ${at.sum.y}`, { ...strong(e), opacity: gate(e) < 0.02 && g.E > 1 ? 0 : 0.8 });
+        pen.path(`${key} o${e}`, bend(b, 22), { ...strong(e), opacity: gate(e) < 0.02 && g.E > 1 ? 0 : 0.8 });
       });
     }
   }

@@ -47,7 +47,7 @@
   M.drawRouter = (pen, key, box, g, model) => {
     const { E, gates, share, d } = g, word = model.word === null ? null : model.words[model.word];
     const told = () => `${M.terms.router}\nIt reads: ${d.reads}.\n` + Array.from({ length: Math.min(E, 12) }, (_, e) => `expert ${e + 1}: ${gates ? `gate ${M.text(gates[e])}` : ""}${share ? `, ${M.percent(share[e])} of all words` : ""}`).join("\n");
-    pen.rect(`${key} R`, box.x, box.y, box.w, box.h, { class: lit("gate", "box router"), rx: 8 }, { name: `router${word ? `, gates of ${word}` : ""}`, tip: told, act: () => open({ arm: g.first.arm }, "router") });
+    pen.rect(`${key} R`, box.x, box.y, box.w, box.h, { class: lit("gate", "box router"), rx: 8 }, { name: `router${word ? `, gates of ${word}` : ""}`, tip: told, far: true, act: () => open({ arm: g.first.arm }, "router") });
     pen.text(`${key} R1`, box.x + 9, box.y + 17, d.router === "router" ? "router" : d.router, { class: "ink", "font-size": 13, "font-weight": 600, ...quiet });
     if (word && box.w > 130) pen.text(`${key} R2`, box.x + box.w - 8, box.y + 17, M.fit(`gates of “${word}”`, box.w - M.measure(d.router, 13, 600) - 26, 11), { class: "soft", "font-size": 11, "text-anchor": "end", ...quiet });
     const floor = box.y + box.h - 8, high = box.h - 34, span = (box.w - 46) / E, w = Math.max(1, Math.min(24, span - (E > 12 ? 1 : 5))), full = gates && Math.max(...gates) > 0.75 ? 1 : 0.75;
@@ -65,7 +65,7 @@
   M.drawA = (pen, key, box, g, model) => {
     const { arms, d } = g, [stepA, , word] = STEP[M.size], lone = g.E === 1, name = d.down, own = d.down === "A" ? ["A", stepA] : ["B", STEP[M.size][1]];
     const told = () => `${M.terms[name]}\n${every(arms, [[own[0], "norm"], [own[1], M.size === "step" ? "step" : "gradient"]], (p, n) => M.ofExpert(p[n], 0))}`;
-    pen.rect(`${key} A`, box.x, box.y, box.w, box.h, { class: lit("A", "box"), rx: 8 }, { name: `${name}${lone ? "" : ", shared by all experts"}: ${told().split("\n").slice(1).join("; ")}`, tip: told, act: () => open({ arm: g.first.arm, expert: null }, "norms") });
+    pen.rect(`${key} A`, box.x, box.y, box.w, box.h, { class: lit("A", "box"), rx: 8 }, { name: `${name}${lone ? "" : ", shared by all experts"}: ${told().split("\n").slice(1).join("; ")}`, tip: told, far: true, act: () => open({ arm: g.first.arm, expert: null }, "norms") });
     pen.text(`${key} A1`, box.x + 9, box.y + 18, lone ? name : `${name}, shared`, { class: "ink", "font-size": 13, "font-weight": 600, ...quiet });
     const x = box.x + 9, w = box.w - 18, gap = arms.length > 1 ? arms.length * 6 + 8 : 16;
     bars(pen, `${key} An`, "norm", x, box.y + 28, w, arms, (p) => M.ofExpert(p[own[0]], 0), most(arms, own[0]), "ink");
@@ -122,11 +122,11 @@
     const { arms, gates, share } = g, cls = g.E > 1 ? expert(e) : "ink", known = name === "A" || name === "B", p = g.first.p, chosen = M.pick.expert === e;
     const [sa, sb, word] = STEP[M.size], size = name === "A" ? sa : sb, on = gates ? gates[e] > 0 : true, takes = main && p && p.takes ? p.takes[e] : null;
     const told = () => [`${g.E > 1 ? `Expert ${e + 1}` : name}${share ? `: ${M.percent(share[e])} of all words` : ""}${gates ? `, gate ${M.text(gates[e])}` : ""}`,
-      takes && takes.length ? `takes most: ${takes.join(", ")}` : "", known ? every(arms, [[name, `norm of ${name}`], [size, M.size === "step" ? "step" : "gradient"]], (q, n, k) => M.ofExpert(q[n], k), e) : `${name}: the stage before B`, "Click: look inside."].filter(Boolean).join("\n");
+      takes && takes.length ? `takes most: ${takes.join(", ")}` : "", known ? every(arms, [[name, `norm of ${name}`], [size, M.size === "step" ? "step" : "gradient"]], (q, n, k) => M.ofExpert(q[n], k), e) : `${name}: the stage before B`, "Click, or tap twice: look inside."].filter(Boolean).join("\n");
     const steps = known && p ? real(p[size]) : [], glow = steps.length > 1 && Math.max(...steps) > 0 ? M.ofExpert(p[size], e) / Math.max(...steps) : 0;
     if (model.flickers && glow) pen.rect(`${key} g`, box.x - 3, box.y - 3, box.w + 6, box.h + 6, { class: cls, rx: 11, fill: "none", stroke: "currentColor", "stroke-width": 5, opacity: Math.round(glow ** 4 * 35) / 100 });
     const classes = [lit("B", "box expert"), cls, on && gates ? "on" : "", chosen ? "chosen" : "", ringed(g, e) ? "ringed" : ""].join(" ");
-    pen.rect(`${key} b`, box.x, box.y, box.w, box.h, { class: classes, rx: Math.min(8, box.h / 3), "data-expert": e }, { name: told().split("\n").slice(0, 3).join("; "), tip: told, act: () => open({ arm: g.first.arm, expert: e }) });
+    pen.rect(`${key} b`, box.x, box.y, box.w, box.h, { class: classes, rx: Math.min(8, box.h / 3), "data-expert": e }, { name: told().split("\n").slice(0, 3).join("; "), tip: told, far: true, act: () => open({ arm: g.first.arm, expert: e }) });
     const title = g.E > 1 ? `${name} ${e + 1}` : name, x = box.x + 9, w = box.w - 18, tall = box.h > 44;
     if (box.h >= 13) pen.text(`${key} t`, x, box.y + (tall ? 17 : box.h / 2 + 4.5), title, { class: cls, fill: "currentColor", "font-size": tall ? 13 : box.h > 20 ? 12 : 10.5, "font-weight": 600, ...quiet });
     const percent = share && main && g.E > 1 ? M.percent(share[e]) : "", from = M.measure(title, 13, 600) + 8;
@@ -144,7 +144,7 @@
   }
   M.drawShared = (pen, key, box, g) => { // one matrix next to the output for all experts
     const name = g.d.up, told = () => `${M.terms[name]}\nHere all experts share it.\n${every(g.arms, [[name, "norm"]], (p, n) => M.ofExpert(p[n], 0))}`;
-    pen.rect(`${key} B`, box.x, box.y, box.w, box.h, { class: lit("B", "box"), rx: 8 }, { name: `${name}, shared`, tip: told, act: () => open({ arm: g.first.arm, expert: null }) });
+    pen.rect(`${key} B`, box.x, box.y, box.w, box.h, { class: lit("B", "box"), rx: 8 }, { name: `${name}, shared`, tip: told, far: true, act: () => open({ arm: g.first.arm, expert: null }) });
     pen.text(`${key} B1`, box.x + 8, box.y + 18, `${name}, shared`, { class: "ink", "font-size": 12.5, "font-weight": 600, ...quiet });
     bars(pen, `${key} Bn`, "", box.x + 8, box.y + 28, box.w - 16, g.arms, (p) => M.ofExpert(p[name], 0), most(g.arms, name), "ink", true);
   };

@@ -100,14 +100,14 @@
       say: () => rows().map((r) => `${r.name}: ${r.arms.map((a) => `${M.header.arms[a.arm]} ${M.number(a.v)}${a.none === null ? "" : `, untrained ${M.number(a.none)}`}`).join("; ")}`).join(". ") || "No router has been read yet.",
       draw(pen, W, H = 116) {
         pen.begin(W, H);
-        const list = M.header && M.frames.length && !M.open() ? rows() : [], left = 78, arms = list.length ? list[0].arms : [], most = Math.max(0, ...arms.map((a) => a.most || 0));
+        const list = M.header && M.frames.length && !M.open() ? rows() : [], left = 84, arms = list.length ? list[0].arms : [], most = Math.max(0, ...arms.map((a) => a.most || 0));
         if (!arms.length) {
           const routed = M.header && M.header.drawn.some((d) => d.router);
           pen.text("none", 4, 40, !M.header ? "" : M.open() ? "After your guess." : routed ? "Measured at the next scoring." : `${M.header.methods[0]} has no router.`, { class: "soft", "font-size": 12.5 });
         } else {
           const pitch = (H - 35) / 3, X = (v) => left + Math.max(0, Math.min(1, v / most)) * (W - left - 46), h = Math.min(18, ((arms.length > 2 ? 4 : arms.length > 1 ? 7 : 13) * (H - 35)) / 81);
           pen.line("most", X(most), 4, X(most), 3 * pitch + 8, { class: "faint", stroke: "currentColor", "stroke-dasharray": "2 3" });
-          pen.text("most t", X(most) + 4, 14, `of ${+most.toPrecision(2)} bit`, { class: "soft num", "font-size": 10.5 });
+          pen.text("most t", X(most) + 4, 14, `of ${+most.toPrecision(2)} bit${+most.toPrecision(2) === 1 ? "" : "s"}`, { class: "soft num", "font-size": 10.5 });
           list.forEach((r, k) => {
             const y = 8 + k * pitch;
             pen.text(`n${k}`, 2, y + 12, r.name, { class: "ink", "font-size": 12, ...quiet });
@@ -141,7 +141,7 @@
           const every = Math.max(1, Math.ceil(10 / high));
           infos.forEach(([layer, projection, own], l) => {
             const y = 15 + (n - 1 - l) * high, p = probe && probe[l], on = l === M.linear(arm);
-            if (l % every === 0 || on) pen.text(`r${l}`, left - 4, y + high / 2 + 3.5, `${layer + 1} ${projection}`, { class: on ? "ink" : "soft", "font-size": Math.min(10.5, high + 2), "text-anchor": "end", "font-weight": on ? 700 : 400, ...quiet });
+            if (on || (l % every === 0 && Math.abs(l - M.linear(arm)) >= every)) pen.text(`r${l}`, left - 4, y + high / 2 + 3.5, `${layer + 1} ${projection}`, { class: on ? "ink" : "soft", "font-size": Math.min(10.5, high + 2), "text-anchor": "end", "font-weight": on ? 700 : 400, ...quiet });
             M.header.tasks.forEach((task, t) => {
               for (let e = 0; e < own; e++) {
                 const row = p && p.use[t], v = row ? row[e] : null, shade = v === null ? null : (v - even) / even;

@@ -1,6 +1,7 @@
 // Pictures made of elements: drawn anew by key, so that focus, pointer and tooltip stay where they are.
-// - pen(svg): { begin(width, height), put(key, tag, attributes, more), end() }; more: { text, tip, name, act, look }.
-//   `name` is read aloud, `tip` shown on hover, focus and tap (a text or a function), `act` done on click, Enter and space.
+// - pen(svg): { begin(width, height), put(key, tag, attributes, more), end() }; more: { text, tip, name, act, far }.
+//   `name` is read aloud, `tip` shown on hover, focus and tap (a text or a function), `act` done on click, Enter and space; one that
+//   leads away (`far`) on the second tap of a finger, since the first shows the tip.
 // - The whole picture is one tab stop; arrow keys go from mark to mark.
 ((M) => {
   const NS = "http://www.w3.org/2000/svg", LEAST = 110; // milliseconds between two drawings while frames stream
@@ -41,6 +42,7 @@
         if (more.text !== undefined && el.textContent !== String(more.text)) el.textContent = more.text;
         el.tip = more.tip;
         el.act = more.act;
+        el.far = more.far;
         if (el === cursor) cursor = el.nextSibling;
         else root.insertBefore(el, cursor);
         return el;
@@ -64,11 +66,13 @@
     };
     root.addEventListener("pointermove", (e) => { const el = at(e.target); if (el && el.tip) show(el, e.clientX, e.clientY); else if (tipped) { tipped = null; M.tip.hide(); } });
     root.addEventListener("pointerleave", (e) => { if (e.pointerType !== "touch") { tipped = null; M.tip.hide(); } });
+    let finger = false, known = null; // what the last touch was of, and what was told before it
+    root.addEventListener("pointerdown", (e) => { finger = e.pointerType === "touch"; known = tipped; });
     root.addEventListener("click", (e) => {
       const el = at(e.target);
       if (!el) return;
       if (el.tip) show(el, e.clientX, e.clientY); // a tap does what hovering does
-      if (el.act) el.act();
+      if (el.act && !(el.far && finger && known !== el)) el.act();
     });
     root.addEventListener("focusout", () => { tipped = null; M.tip.hide(); });
     root.addEventListener("keydown", (e) => {

@@ -4,7 +4,7 @@
   M.timeline = (element, trigger, buttons = []) => {
     const $ = (name) => element.querySelector(name), slider = $("input"), play = $(".lab-play"), live = $(".lab-live"), step = $(".lab-step"), note = $(".lab-note"), marks = $(".lab-marks"), chips = $(".lab-chips"), aloud = $(".lab-aloud");
     let timer = null, said = "";
-    const press = (name) => { if (trigger) { stop(); M.shelved = false; M.asking = null; trigger(name); } };
+    const press = (name) => { if (trigger) { stop(); M.shelved = false; M.asking = null; M.wish(() => trigger(name)); } };
     for (const name of buttons) { const b = $("#" + name); if (b) b.addEventListener("click", () => press(name)); }
 
     const stop = () => { clearInterval(timer); timer = null; M.playing = false; paint(); };

@@ -107,7 +107,7 @@
     const choose = async (q) => {
       M.asking = { question: q, answer: null };
       M.recorded(q.name, true, true);
-      trigger("choose", { name: q.name });
+      if (M.wish) M.wish(() => trigger("choose", { name: q.name }));
       M.goto("watch", null, document.body.dataset.room === "watch");
     };
     M.on(paint);
