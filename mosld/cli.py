@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -27,7 +28,7 @@ from mosld.counting import duration
 from mosld.files import trial
 from mosld.merging.config import MERGES, MergeConfig
 from mosld.registry import METHODS
-from mosld.texts import table
+from mosld.texts import choose, table
 
 BAR = 30
 WIDTH = 110  # columns of a listing
@@ -65,6 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     _export_parser(commands)
     _site_parser(commands)
     commands.add_parser("knobs", help="list every setting").set_defaults(run=_knobs)
+    asked = (sys.argv[1:] if argv is None else argv)[:1]
+    if asked and not asked[0].startswith("-") and asked[0] not in commands.choices:
+        print(f"command: '{asked[0][:40]}' is not known; {choose(asked[0], commands.choices)}.", file=sys.stderr)
+        return 2
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         known = [flag for action in commands.choices[args.command]._actions for flag in action.option_strings]
@@ -134,6 +139,7 @@ def _train_parser(commands) -> None:
 
 def _train(args) -> int:
     if args.resume:
+        show_progress(f"Going on with the run in {args.resume}.")
         from mosld.training import Trainer
 
         trainer = Trainer.resume(args.resume, show_progress)
@@ -251,11 +257,12 @@ def _params(args) -> int:
 def _tasks(args) -> int:
     from mosld import tasks
 
-    print("A task is a question with options. 'labels': the same options every time; 'options': each question has its own.\n")
+    wide = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    print(textwrap.fill("A task is a question with options: 'labels', the same ones every time; 'options', each question has its own.", wide), "\n")
     for t in tasks.catalogue():
-        print(f"{t.name}  ({t.kind})  {t.summary}")
+        print(textwrap.fill(f"{t.name}  ({t.kind})  {t.summary}", wide, subsequent_indent="      "))
         for line in (tasks.example(t.name), f"licence: {t.licence}; source: {t.source}"):
-            print(textwrap.fill(line, WIDTH, initial_indent="    ", subsequent_indent="      "))
+            print(textwrap.fill(line, wide, initial_indent="    ", subsequent_indent="      "))
     return 0
 
 

@@ -291,7 +291,7 @@ class RunConfig(AdapterConfig):
     batch: int = setting(16, "Questions a step, drawn from the mixture.", "training", "bs", ge=1, le=512)
     seed: int = setting(0, "Seed of data, batches, initial values and dropout masks.", "training", "s", ge=0, le=2**31 - 1, quick=True)
     eval_every: int = setting(
-        25, "Steps between scorings on held-out rows; the start and the end are always scored.", "measuring", "ee", ge=1, le=100000
+        25, "Steps between scorings on validation rows; the start and the end are always scored.", "measuring", "ee", ge=1, le=100000
     )
     eval_rows: int = setting(100, "Rows of each task that are scored.", "measuring", "er", ge=10, le=5000)
     probe_every: int = setting(2, "Steps between probes of router, norms and imbalance.", "measuring", "pe", ge=1, le=1000)

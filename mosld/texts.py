@@ -147,9 +147,9 @@ def to_text(name: str, value: Any) -> str:
 
 
 def choose(value: str, names) -> str:
-    """What a refusal says is allowed: the close name where one was mistyped, and all of them."""
-    close = difflib.get_close_matches(str(value)[:80], list(names), n=1)
-    return (f"did you mean {close[0]}? " if close else "") + f"choose one of {', '.join(names)}"
+    """What a refusal says is allowed: the close names where one was mistyped, and all of them."""
+    close = difflib.get_close_matches(str(value)[:80], list(names), n=2)
+    return (f"did you mean {' or '.join(close)}? " if close else "") + f"choose one of {', '.join(names)}"
 
 
 def table(rows: list[list[str]]) -> str:

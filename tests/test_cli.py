@@ -174,7 +174,7 @@ def test_knobs_lists_every_setting_of_merging(capsys):
     assert [row[0] for row in rows] == list(MergeConfig.model_fields)
     found = {row[0]: row[1:3] for row in rows}
     assert found["lam"] == ["0.3", "0 to 2"] and found["ada_steps"] == ["500", "1 to 100000"] and found["powers"][0] == "4.0,2.0,1.0"
-    assert found["unlabelled"] == ["held-out", "held-out, test"] and found["ties_lam"] == ["none", "0 to 10"] and found["methods"][0] == "all"
+    assert found["unlabelled"] == ["validation", "validation, test"] and found["ties_lam"] == ["none", "0 to 10"] and found["methods"][0] == "all"
 
 
 def test_table_aligns_words_left_and_numbers_right():

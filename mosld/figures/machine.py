@@ -194,7 +194,7 @@ def _matrices(ax: Axes, probe: LinearProbe, chosen: tuple[str, dict[int, float]]
 
 
 def _balance(ax: Axes, log: RunLog, frame: Frame, place: int) -> None:
-    """One mark an arm and definition on a common axis of log2 (A over the mean of B): 0 is balance."""
+    """One mark an arm and definition on a common axis of log2 (A over the mean of B): 0 is even."""
     left, right, centre = 115, 135, 125
     ax.text(left - 1, 8.6, "Who is updated more?", weight="bold", size=9)
     ax.text(left - 1, 11.6, "B   ←   even   →   A   (log2)", size=7.5, color=SOFT)

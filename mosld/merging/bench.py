@@ -25,8 +25,6 @@ from mosld.tasks.base import Task
 from mosld.tasks.mixture import Mixture
 from mosld.training.trainer import SCORE_ROWS
 
-PARTS = {"held-out": "validation", "test": "test", "labelled": "train"}  # what a method asks for -> the part of a task
-
 
 class Bench:
     """T tasks to be merged over one backbone, and further tasks that are scored only.
@@ -120,11 +118,11 @@ class Bench:
     def stream(self, kind: str, batch: int) -> Callable[[int], Iterator[Batch]]:
         """A function of the step, from 0, that gives one batch of each task in turn, made when it is asked for; the same for the same seed.
 
-        `kind`: 'held-out' or 'test', questions whose answers are taken out (-1); or 'labelled', training rows with answers.
+        `kind`: 'validation' or 'test', questions whose answers are taken out (-1); or 'labelled', training rows with answers.
         """
         key = (kind, batch)
         if key not in self._mixtures:
-            parts = [dataclasses.replace(t, train=getattr(t, PARTS[kind])) for t in self.tasks]
+            parts = [dataclasses.replace(t, train=getattr(t, "train" if kind == "labelled" else kind)) for t in self.tasks]
             self._mixtures[key] = [Mixture([t], [1.0], batch, self.seed) for t in parts]
 
         def batches(step: int) -> Iterator[Batch]:

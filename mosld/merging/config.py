@@ -51,7 +51,7 @@ MERGES: dict[str, MergeEntry] = {
 }
 
 
-SEES = {"nothing": "-", "answers": "labelled training questions", "held-out": "held-out questions", "test": "TEST questions"}
+SEES = {"nothing": "-", "answers": "labelled training questions", "validation": "validation questions", "test": "TEST questions"}
 
 
 def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,9 +106,9 @@ class MergeConfig(Strict):
     lam: float = setting(
         0.3, "Coefficient lambda of every task vector: fixed in Task Arithmetic, the start in AdaMerging.", "merging", "la", ge=0, le=2
     )
-    unlabelled: Literal["held-out", "test"] = setting(
-        "held-out",
-        "Questions without answers that AdaMerging and Concrete look at: held-out (validation questions), or the test questions that are "
+    unlabelled: Literal["validation", "test"] = setting(
+        "validation",
+        "Questions without answers that AdaMerging and Concrete look at: validation questions, or the test questions that are "
         "scored afterwards, as in their papers.",
         "merging",
         "un",

@@ -1,4 +1,4 @@
-"""Is A updated more than the B_e? Four definitions, always together, each as log2(A over the mean of the B_e): 0 is balance.
+"""Is A updated more than the B_e? Four definitions, always together, each as log2(A over the mean of the B_e): 0 is even.
 
 1. updates: tokens that reach A over tokens that reach B_e
 2. gradient: root mean square of the gradient's entries

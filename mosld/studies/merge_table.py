@@ -108,8 +108,8 @@ def _notes(rows: list[Row], seeds: int) -> str:
         text += "minus the adapters: of the mean, seed by seed, with a 95 % t interval over seeds, no narrower than the questions allow. "
     if any(row.sees == SEES["test"] for row in rows):
         text += "AdaMerging and Concrete looked at the TEST questions without answers, as in their papers: their accuracy is on questions they saw. "
-    elif any(row.sees == SEES["held-out"] for row in rows):
-        text += "AdaMerging and Concrete looked at held-out (validation) questions without answers; their papers use the test questions. "
+    elif any(row.sees == SEES["validation"] for row in rows):
+        text += "AdaMerging and Concrete looked at validation questions without answers; their papers use the test questions. "
     if any(row.label.startswith("after R-MTLLMF") for row in rows):
         text += "R-MTLLMF is built from its abstract; its users do not send embeddings, which holds here by construction: adapters never change them."
     return text.strip()

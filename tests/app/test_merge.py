@@ -150,7 +150,7 @@ def test_merges_collect_and_say_what_they_have_seen(trained):
     table = json.loads(out[h.p.table])["rows"]
     assert [(r["label"], r["sees"]) for r in table[2:]] == [
         ("Task Arithmetic", "-"),
-        ("AdaMerging, layer-wise", SEES["held-out"]),
+        ("AdaMerging, layer-wise", SEES["validation"]),
         ("AdaMerging, layer-wise", SEES["test"]),
     ]
     assert table[-1]["note"] == "ada_steps 2, merge_batch 2" and len(table[-1]["accuracy"]) == 2
@@ -162,7 +162,7 @@ def test_merges_collect_and_say_what_they_have_seen(trained):
     again, _ = carried(h, h.plan_merge(VISITOR, "task-arithmetic", *settings()))
     assert len(json.loads(again[h.p.table])["rows"]) == 5  # the same merge replaces its row
     held = h.look(VISITOR, "AdaMerging, layer-wise, ada_steps 2, merge_batch 2")
-    assert json.loads(held[h.p.course])["sees"] == SEES["held-out"]
+    assert json.loads(held[h.p.course])["sees"] == SEES["validation"]
 
 
 def test_concrete_shows_its_density(trained):

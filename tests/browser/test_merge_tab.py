@@ -57,7 +57,9 @@ def test_train_slide_merge_and_look_inside(visit):
     choose(page, "AdaMerging, layer-wise")
     press(page, "merge")
     page.wait_for_selector("#figure-merge_course canvas")
-    page.wait_for_function("document.querySelector('#figure-merge_table canvas').getAttribute('aria-label').includes('looked at held-out questions')")
+    page.wait_for_function(
+        "document.querySelector('#figure-merge_table canvas').getAttribute('aria-label').includes('looked at validation questions')"
+    )
     page.wait_for_function("document.querySelector('#figure-merge_course canvas').getAttribute('aria-label').includes('λ, layer 4, v')")
     page.focus("#figure-merge_table canvas")
     page.keyboard.press("ArrowRight")

@@ -33,5 +33,5 @@ def naive(bench, lams):
 
         base_model = property(lambda self: self)
 
-    batches = list(bench.stream("held-out", 6)(0))
+    batches = list(bench.stream("validation", 6)(0))
     return sum(entropy(bench.backbone.score(b, Through())).mean() for b in batches) / len(batches)

@@ -44,7 +44,7 @@ def test_the_gradient_is_autograds_through_the_naive_merge(bench):
     lams.requires_grad_()
     expected = naive(bench, lams)
     expected.backward()
-    batches = bench.stream("held-out", 6)(0)
+    batches = bench.stream("validation", 6)(0)
     loss, gradient = gradients(bench.model, adamerging.merged(bench.vectors, lams.detach()), batches, mean_entropy, 3)
     assert loss == pytest.approx(expected.item(), rel=1e-9)
     torch.testing.assert_close(adamerging.coefficient_gradient(gradient, bench.vectors), lams.grad)
@@ -53,7 +53,7 @@ def test_the_gradient_is_autograds_through_the_naive_merge(bench):
 
 def test_entropy_falls_and_coefficients_stay_in_bounds(bench):
     seen = []
-    one_batch = list(bench.stream("held-out", 16)(0))
+    one_batch = list(bench.stream("validation", 16)(0))
     watch = lambda step, lams, loss: seen.append((step, lams.clone(), loss))  # noqa: E731
     lams = adamerging.learn(bench.model, bench.vectors, lambda step: one_batch, True, 0.3, 40, 0.05, watch)
     assert [s for s, _, _ in seen] == list(range(1, 41)) and torch.equal(seen[-1][1], lams)
@@ -66,14 +66,14 @@ def test_entropy_falls_and_coefficients_stay_in_bounds(bench):
 
 
 def test_answers_are_not_looked_at(bench, loaded, backbone):
-    assert all((b.answer == -1).all() for kind in ("held-out", "test") for b in bench.stream(kind, 8)(3))
+    assert all((b.answer == -1).all() for kind in ("validation", "test") for b in bench.stream(kind, 8)(3))
     assert all((b.answer >= 0).all() for b in bench.stream("labelled", 8)(3))
     wrong = [
         dataclasses.replace(t, validation=tuple(dataclasses.replace(e, answer=(e.answer + 1) % len(e.options)) for e in t.validation))
         for t in loaded[:3]
     ]
     other = Bench(backbone, wrong, bench.vectors, ("q", "v"))
-    learned = [adamerging.learn(b.model, b.vectors, b.stream("held-out", 8), steps=3) for b in (bench, other)]
+    learned = [adamerging.learn(b.model, b.vectors, b.stream("validation", 8), steps=3) for b in (bench, other)]
     assert torch.equal(*learned)
 
 
@@ -84,10 +84,10 @@ def test_questions_without_answers_are_validation_questions_unless_asked_for(ben
     for part in ("validation", "test"):
         swapped = [dataclasses.replace(t, **{part: t.train[:30]}) for t in loaded[:3]]
         other = Bench(backbone, swapped, bench.vectors, ("q", "v"), eval_rows=30)
-        for looks in ("held-out", "test"):
+        for looks in ("validation", "test"):
             own, theirs = (run("adamerging-task", b, config.replace(unlabelled=looks)).losses for b in (bench, other))
             found[part, looks] = own == theirs
-    assert found == {("validation", "held-out"): False, ("test", "held-out"): True, ("validation", "test"): True, ("test", "test"): False}
+    assert found == {("validation", "validation"): False, ("test", "validation"): True, ("validation", "test"): True, ("test", "test"): False}
 
 
 class Peak(TorchDispatchMode):
@@ -115,7 +115,7 @@ def test_memory_does_not_grow_with_the_number_of_tasks(loaded, backbone):
     for count in (2, 8):
         vectors = [task_vector(adapters(backbone, seed)) for seed in range(count)]
         bench = Bench(backbone, [loaded[0]] * count, vectors, ("q", "v"))
-        batches = bench.stream("held-out", 8)
+        batches = bench.stream("validation", 8)
         lams = torch.full((4, count), 0.3, dtype=torch.double, requires_grad=True)
         naive(bench, lams)  # token ids are kept from here on
         with Peak() as peak:

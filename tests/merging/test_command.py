@@ -59,7 +59,7 @@ def test_the_table_has_every_model(merged):
     for row in table.values():
         assert float(row["mean"]) == pytest.approx((float(row["world/mood"]) + float(row["world/place"])) / 2)
     text = (merged / "table.md").read_text()
-    assert "held-out (validation) questions without answers; their papers use the test questions" in text and "TEST" not in text
+    assert "validation questions without answers; their papers use the test questions" in text and "TEST" not in text
     assert "built from its abstract" in text
 
 

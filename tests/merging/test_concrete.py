@@ -45,7 +45,7 @@ def test_the_masks_gradient_is_autograds_through_the_naive_merge(bench):
 
     own = {n: x.detach().clone().requires_grad_() for n, x in logits.items()}
     masked = concrete.times(adamerging.merged(plain, lams), {n: concrete.rescaled_mask(x, noise[n]) for n, x in own.items()})
-    _, gradient = gradients(bench.model, {n: d.detach() for n, d in masked.items()}, bench.stream("held-out", 6)(0), mean_entropy, 3)
+    _, gradient = gradients(bench.model, {n: d.detach() for n, d in masked.items()}, bench.stream("validation", 6)(0), mean_entropy, 3)
     torch.autograd.backward(list(masked.values()), [gradient[n] for n in masked])
     for name in own:
         torch.testing.assert_close(own[name].grad, expected[name])
@@ -55,7 +55,7 @@ def test_the_masks_gradient_is_autograds_through_the_naive_merge(bench):
 @pytest.mark.parametrize("inner", [None, 1.0])
 def test_the_same_seed_gives_the_same_mask(bench, inner):
     def learned(seed):
-        return concrete.learn_mask(bench.model, bench.vectors, bench.stream("held-out", 4), torch.Generator().manual_seed(seed), 0.3, inner, 3, 0.1)
+        return concrete.learn_mask(bench.model, bench.vectors, bench.stream("validation", 4), torch.Generator().manual_seed(seed), 0.3, inner, 3, 0.1)
 
     one, again, other = learned(0), learned(0), learned(1)
     assert all(torch.equal(one[n], again[n]) for n in one)
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_mask(bench, inner):
 
 def test_learning_a_mask_lowers_the_entropy(bench):
     seen = []
-    one_batch = list(bench.stream("held-out", 8)(0))
+    one_batch = list(bench.stream("validation", 8)(0))
     concrete.learn_mask(
         bench.model,
         bench.vectors,

@@ -34,7 +34,7 @@
     },
     say(S) {
       const parts = NAMES.map((name, k) => `${name}: ${S.header.arms.map((arm, i) => `${arm} ${S.text(values(S, k)[i])}`).join(", ")}`);
-      return `Update imbalance at step ${S.shown().step}, log2 of A over B, mean over linears. ${parts.join("; ")}. 0 is balance.`;
+      return `Update imbalance at step ${S.shown().step}, log2 of A over B, mean over linears. ${parts.join("; ")}. 0 is even.`;
     },
   });
   const values = (S, k) => S.header.arms.map((_, arm) => {

@@ -5,7 +5,7 @@ from mosld.ui.canvas.base import LAYER, PROJECTION, View
 VIEW = View(
     name="imbalance",
     title="Is A updated more than B?",
-    shows="Four ways to measure it, each as log2 of A over B: above 0 is more for A, 0 is balance.",
+    shows="Four ways to measure it, each as log2 of A over B: above 0 is more for A, 0 is even.",
     defines=(
         "1. Updates: tokens that reach A over tokens that reach one B. 2. Gradients: size of the gradient of A over that of B. "
         "3. Steps: size of what the optimiser adds. 4. Relative steps: size of that step over the size of the weight.",

@@ -63,7 +63,7 @@
     pen.text(`${key} sh`, at.out.x - 4, sum.y + 5, "h", { class: "ink", "font-size": 14, "font-weight": 600 });
   }
 
-  // Four definitions on one log2 axis, a mark an arm. 0 is balance.
+  // Four definitions on one log2 axis, a mark an arm. 0 is even.
   const NAMES = ["tokens that reach it", "gradient", "step", "step for its size"];
   const MEANING = ["tokens that reach A over tokens that reach one B", "size of A's gradient over that of a B", "size of the optimiser's step on A over that on a B", "step over weight size of A, over the same of a B"];
   M.scale = (pen, box, model) => {

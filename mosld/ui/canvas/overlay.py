@@ -7,8 +7,8 @@ VIEW = View(
     title="Two of them, curve by curve",
     shows="Loss, accuracy, evenness of the routers and the four definitions of update imbalance; accuracies at the last step are on test rows.",
     defines=(
-        "Loss: cross-entropy of the batch in nats. Accuracy: share of held-out questions answered right; the mean is over the tasks of the run's own "
-        "mixture. Evenness: entropy of the mean gate over log E. Imbalance: log2 of A over the mean of B, 0 is balance. "
+        "Loss: cross-entropy of the batch in nats. Accuracy: share of validation questions answered right; the mean over the tasks of the run's own "
+        "mixture. Evenness: entropy of the mean gate over log E. Imbalance: log2 of A over the mean of B, 0 where both are updated alike. "
         "Evenness and imbalance are means over the adapted linears.",
         "Long curves are thinned to 300 points. Runs of different seeds have different rows and batches: one pair says little about a method.",
     ),

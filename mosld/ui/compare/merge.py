@@ -52,7 +52,7 @@ LABELS = {
     "realign_steps": "R-MTLLMF: labelled steps",
     "realign_lr": "R-MTLLMF: their learning rate",
 }
-SEEN = {"held-out": "held-out questions, without answers", "test": "the TEST questions, without answers, as in their papers"}
+SEEN = {"validation": "validation questions, without answers", "test": "the TEST questions, without answers, as in their papers"}
 
 
 def place(lab: Lab) -> None:

@@ -199,13 +199,11 @@ def overlay(kept: dict[str, Kept], first, second) -> str:
             "evenness of the gates", "evenness", "share", "Entropy of the mean gate over log E, mean over linears: 1 is an even use of all experts."
         ),
     ]
-    charts += [
-        chart(f"imbalance: {n}", f"imbalance {n}", "log2", "log2 of A over the mean of B, mean over linears: 0 is balance.") for n in DEFINITIONS
-    ]
+    charts += [chart(f"imbalance: {n}", f"imbalance {n}", "log2", "log2 of A over the mean of B, mean over linears: 0 is even.") for n in DEFINITIONS]
     for task in dict.fromkeys(t for run in both for t in [*run.tasks, *run.held_out]):
         held = [task in run.held_out for run in both if task in [*run.tasks, *run.held_out]]
         mark = " (held out)" if all(held) else " (held out of one)" if any(held) else ""
         chance = next(run.baselines["chance"][task] for run in both if task in run.baselines["chance"])
-        charts.append(chart(short(task) + mark, f"accuracy {task}", "percent", "Share of held-out questions answered right.", chance))
+        charts.append(chart(short(task) + mark, f"accuracy {task}", "percent", "Share of validation questions answered right.", chance))
     data = {"names": [name for name, _, _ in chosen], "steps": max(run.step for run in both), "charts": charts}
     return to_json(data)
