@@ -157,8 +157,6 @@ def plain(module: nn.Module) -> bool:
         return False
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
         return False
-    if torch.compiler.is_compiling():  # a traced tensor has a class of its own
-        return True
     return "forward" not in module.__dict__ and type(module.weight) in (nn.Parameter, Tensor) and module.weight.dtype in FLOATS
 
 

@@ -21,8 +21,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mosld.adapters.adapter import Adapter, Context
-from mosld.adapters.plan import layers
+from mosld.adapters.adapter import FLOATS, Adapter, Context
+from mosld.adapters.plan import layers, linear_like, sizes
+from mosld.config import ConfigError
 
 SOURCES = ("encoder_hidden_states", "key_value_states")
 
@@ -42,9 +43,11 @@ class Passes:
     """
 
     def __init__(self, model: nn.Module, names: Iterable[str], owner: Owner):
-        self.owner = owner
+        self.model, self.owner = model, owner
         self.explicit = False  # a mask was given to the handle: hooks leave it alone
         self.checked = False
+        self.asked = False  # whether quantised linears were found to let gradients through since the last pass without gradients
+        self.quantised: list[tuple[str, nn.Module]] | None = None
         self._hooks: list = []
         where, above, around = layers(model, names), {"": None}, {}
         for name in names:
@@ -85,6 +88,24 @@ class Passes:
             context.mask = context.source_mask = None
         for adapter in self.owner.adapters:
             adapter.clear()
+        if not torch.compiler.is_compiling():
+            self.ask()
+
+    def ask(self) -> None:
+        """Before a training pass, the first or one after an evaluation: raises ConfigError where a quantised linear lets no gradient through."""
+        if not torch.is_grad_enabled():
+            self.asked = False
+        elif not self.asked and any(a.training for a in self.owner.adapters):
+            if self.quantised is None:
+                self.quantised = [(n, m) for n, m in self.model.named_modules() if special(m)]
+            closed = next((n for n, m in self.quantised if blocks_gradients(m)), None)
+            if closed:
+                name = closed.removesuffix(".base").removesuffix(".base_layer")
+                raise ConfigError(
+                    f"base: {name} is in a form for evaluation alone and gives no gradient to its input, so adapters below it would not learn; "
+                    "quantise weights and not activations, and load a base anew that bitsandbytes packed for evaluation on a CPU."
+                )
+            self.asked = True
 
     def check(self) -> None:
         """After the first training pass of the whole model: name the adapters that took no part in it."""
@@ -104,6 +125,31 @@ class Passes:
 def _parameters(module: nn.Module) -> dict[str, int]:
     """Names of the arguments of a module's forward, with their places."""
     return {n: i for i, n in enumerate(inspect.signature(module.forward).parameters)}
+
+
+def special(module: nn.Module) -> bool:
+    """Whether a module is a linear whose weight is of a kind of its own, as quantised ones are."""
+    weight = getattr(module, "weight", None)
+    return linear_like(module) and isinstance(weight, Tensor) and type(weight) not in (nn.Parameter, Tensor) and not weight.is_meta
+
+
+def blocks_gradients(linear: nn.Module) -> bool:
+    """Whether a linear passes no gradient on to its input: it is asked with one token of zeros."""
+    if not getattr(linear, "compute_type_is_set", True):  # bitsandbytes: the first input decides on its precision
+        return False
+    dtype = linear.weight.dtype if linear.weight.dtype in FLOATS else torch.float32
+    x = torch.zeros(1, sizes(linear)[0], dtype=dtype, device=linear.weight.device, requires_grad=True)
+    with torch.autocast(x.device.type, enabled=False):
+        try:
+            with torch.no_grad():
+                linear(x)
+        except RuntimeError:  # it wants an input of another kind
+            return False
+        try:
+            y = linear(x)
+            return not y.requires_grad or torch.autograd.grad(y.sum(), x, allow_unused=True)[0] is None
+        except RuntimeError:
+            return True
 
 
 class _Entry:

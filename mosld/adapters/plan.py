@@ -343,7 +343,8 @@ def _unmet(model: nn.Module, target: str, met: Counter, names: list[str], unknow
             f"targets: '{target}' is no linear of this model; its experts are one 3-D tensor each ({stacked}), which is no linear; "
             f"adapt linears instead, such as q,k,v,o; its linears end in {ends}{counted}."
         )
-    return f"targets: '{target}' is no linear of this model; its linears end in {ends}{counted}."
+    have = f"its linears end in {ends}" if ends else "it has no linears that an adapter can be put on"
+    return f"targets: '{target}' is no linear of this model; {have}{counted}."
 
 
 def plan(model: nn.Module, config: AdapterConfig, skip: Callable[[str, nn.Module], bool] = lambda n, m: False) -> list[Place]:

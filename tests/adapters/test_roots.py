@@ -375,28 +375,6 @@ def test_an_open_linear_gives_the_numbers_of_the_fused_one():
     assert_all_close(*seen)
 
 
-@pytest.mark.parametrize("layer", ["Linear4bit", "Linear8bitLt"])
-def test_quantised_linears_answer_themselves(layer):
-    bnb = pytest.importorskip("bitsandbytes")
-    model = bert(1)
-    q = model.encoder.layer[0].attention.self.query
-    quantised = (
-        bnb.nn.Linear4bit(16, 16, quant_type="nf4", compute_dtype=torch.float32)
-        if layer == "Linear4bit"
-        else bnb.nn.Linear8bitLt(16, 16, has_fp16_weights=False)
-    )
-    quantised.load_state_dict(q.state_dict())
-    model.encoder.layer[0].attention.self.query = quantised.to("cpu")
-    before = run(model)
-    handle = attach(model, mosld(experts=3))
-    torch.testing.assert_close(run(model), before)
-    warm(handle)
-    handle.train()
-    gradients(model, handle)
-    assert all(p.dtype == torch.float32 and p.grad.abs().max() > 0 for p in handle.parameters())
-    torch.testing.assert_close(run(handle.detach()), before)
-
-
 def test_merging_into_a_quantised_linear_is_refused():
     bnb = pytest.importorskip("bitsandbytes")
     model = bert(1)
