@@ -163,7 +163,7 @@ def test_a_base_that_an_evaluation_repacked_is_refused_or_trains_as_before():
     model.train()
     state = model.encoder.layer[0].attention.self.query.base.weight.quant_state
     if getattr(state, "packing_format_for_cpu", False):
-        with pytest.raises(ConfigError, match=r"^base: encoder.layer.0.attention.self.query is in a form for evaluation alone .* load a base anew that bits"):
+        with pytest.raises(ConfigError, match=r"^base: encoder.layer.0.attention.self.query is in a form for evaluation alone"):
             train(model, handle)
     else:
         assert all(g.abs().max() > 0 for g in train(model, handle))
