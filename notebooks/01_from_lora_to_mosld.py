@@ -21,6 +21,8 @@
 # [2402.08562](https://arxiv.org/abs/2402.08562). Shapes: N tokens, E experts, r rank, K experts a token.
 #
 # The first cell installs the lab where it is not installed yet.
+#
+# **In the page of the lab** (`python app.py`): lesson 1, <http://127.0.0.1:7860/?lesson=1>.
 
 # %%
 import importlib.util

@@ -18,6 +18,8 @@
 # differ in what their router reads: each *token* (the router of the papers), the mean of the task's *instruction* ("Place?", at ten times the
 # learning rate), or each token with a router that is drawn at *random* and never trained. Before you run it: which of the three will tell the six
 # tasks apart?
+#
+# **In the page of the lab** (`python app.py`): lesson 7, <http://127.0.0.1:7860/?lesson=7>.
 
 # %%
 import os

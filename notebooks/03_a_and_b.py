@@ -26,6 +26,8 @@
 # | gradient | root mean square of the gradient's entries |
 # | step | root mean square of the entries' change in a step |
 # | relative step | that over the root mean square of the weights |
+#
+# **In the page of the lab** (`python app.py`): lesson 6, <http://127.0.0.1:7860/?lesson=6>.
 
 # %%
 import math

@@ -22,6 +22,8 @@
 #
 # A fair comparison needs a choice. Here every task gives as many questions in the mixture as alone: the mixture's batches are larger by the
 # number of tasks.
+#
+# **In the page of the lab** (`python app.py`): lesson 2, <http://127.0.0.1:7860/?lesson=2>.
 
 # %%
 import os

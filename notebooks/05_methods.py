@@ -17,6 +17,8 @@
 # **You need** notebook 1. The runs take about two minutes.
 #
 # What this can show is small: one backbone, four generated tasks, a few seeds and one learning rate that was tuned for nobody. Read the intervals.
+#
+# **In the page of the lab** (`python app.py`): room Compare, where runs lie side by side, <http://127.0.0.1:7860/?room=compare>.
 
 # %%
 import os

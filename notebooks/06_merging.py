@@ -19,6 +19,8 @@
 # A *task vector* is what fine-tuning on one task added to the weights. *Task Arithmetic* adds them up, times a coefficient. *TIES* keeps each
 # vector's largest entries and the sign most of them agree on. *AdaMerging* and *Concrete* learn coefficients, or a mask, by making the merged model
 # more certain on questions without answers. These questions are held-out ones here, not the test questions that the papers use.
+#
+# **In the page of the lab** (`python app.py`): lesson 8, and Merging in the room Compare, <http://127.0.0.1:7860/?lesson=8>.
 
 # %%
 import os

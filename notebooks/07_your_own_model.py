@@ -17,6 +17,8 @@
 #
 # **You need** to have used transformers once. Everything here works offline, on the lab's default backbone; the last section names models to try
 # online.
+#
+# **In the page of the lab** (`python app.py`): the fold 'A task of your own' in Watch, <http://127.0.0.1:7860/?room=watch>.
 
 # %%
 import json

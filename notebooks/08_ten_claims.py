@@ -18,6 +18,8 @@
 #
 # Every claim became one *contrast*: a difference between two ways of training, taken seed by seed, so that both have the same rows, batches and
 # initial values. What would count as a result was written down and committed before the first test seed: `mosld/studies/claims/plan.md`.
+#
+# **In the page of the lab** (`python app.py`): Claims in the room Compare, <http://127.0.0.1:7860/?room=compare>.
 
 # %%
 import numpy as np

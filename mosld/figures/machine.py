@@ -21,12 +21,15 @@ SAID = {"updates": "tokens that reach it", "gradient": "gradient", "step": "step
 
 
 @styled
-def machine(log: RunLog, step: int | None = None, arm: int = 0, linear: int | str | None = None, word: int | None = None) -> Picture:
+def machine(
+    log: RunLog, step: int | None = None, arm: int = 0, linear: int | str | None = None, word: int | None = None, spoken: int | None = None
+) -> Picture:
     """One adapted linear of one arm at a probed step.
 
     Args:
         step: a probed step; None takes the last. linear: its number among the arm's adapted linears, or its name; None takes the last one.
         word: of the sentence, whose gates are drawn; None takes the first after the instruction.
+        spoken: the probed step whose sentence is shown, with its gates; None is `step`.
 
     Raises ValueError for a step that was not probed or a linear that is not there.
     """
@@ -45,7 +48,8 @@ def machine(log: RunLog, step: int | None = None, arm: int = 0, linear: int | st
     ax.set(xlim=(0, WIDE), ylim=(HIGH, 0))
     ax.axis("off")
     ax.text(0, 0.6, f"Layer {info.layer + 1}, {info.projection} at step {frame.step}, arm '{log.arms[arm]}'", weight="bold", size=11, va="top")
-    chosen = _words(ax, frame, probe, word)
+    told = next((f for f in probed if f.step == spoken), frame)
+    chosen = _words(ax, told, told.arms[arm].linears[place], word)
     _fixed(ax)
     _router(ax, probe, chosen, info.experts)
     _matrices(ax, probe, chosen, _largest(log, arm), _takes(log, frame, arm, place))
@@ -199,7 +203,9 @@ def _balance(ax: Axes, log: RunLog, frame: Frame, place: int) -> None:
     ax.text(left - 1, 8.6, "Who is updated more?", weight="bold", size=9)
     ax.text(left - 1, 11.6, "B   ←   even   →   A   (log2)", size=7.5, color=SOFT)
     found = [a.linears[place].imbalance if a.linears and place < len(a.linears) else [None] * len(IMBALANCE) for a in frame.arms]
-    reach = max([1.0, *(abs(v) for row in found for v in row if v is not None)])
+    late = [f for f in log.frames if f.step >= log.config.steps / 10] or log.frames  # the first steps are far out
+    there = [a.linears[place].imbalance for f in late for a in f.arms if a.linears and place < len(a.linears)]
+    reach = max([1.0, *(abs(v) for row in there for v in row if v is not None)])  # one axis for all steps; what is beyond stands at its end
     ax.plot([centre, centre], [13.5, 47], color=SOFT, linewidth=0.9, linestyle=(0, (2, 2)))
     for i, name in enumerate(IMBALANCE):
         y = 17 + 8.4 * i
@@ -209,7 +215,9 @@ def _balance(ax: Axes, log: RunLog, frame: Frame, place: int) -> None:
             if row[i] is None:
                 ax.text(right, y + 2.6, "undefined" if len(found) == 1 else "", size=6.5, ha="right", va="center", color=SOFT)
                 continue
-            ax.plot([centre + (right - centre) * row[i] / reach], [y], linestyle="none", **{**marker(n), "markersize": 8 - n}, zorder=3)
+            ax.plot(
+                [centre + (right - centre) * max(-1, min(1, row[i] / reach))], [y], linestyle="none", **{**marker(n), "markersize": 8 - n}, zorder=3
+            )
     for n, name in enumerate(log.arms):
         ax.plot([left], [50 + 2.8 * n], linestyle="none", **marker(n))
         ax.text(left + 2, 50 + 2.8 * n, name[:26], size=7.5, va="center")

@@ -1,8 +1,12 @@
 """The machine as a figure: what is drawn are the frame's numbers."""
 
 import dataclasses
+import io
+import itertools
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_figures import run
 
 from mosld import figures
@@ -78,3 +82,22 @@ def test_a_step_without_probe_and_an_unknown_linear_are_said(log):
 def test_logs_without_the_newer_fields_are_drawn():
     said = texts(figures.machine(run(0)))
     assert "A, shared" in said and "share of tokens" in said
+
+
+def test_a_film_of_a_run(log):
+    data = figures.film(log)
+    moving = Image.open(io.BytesIO(data))
+    probed = [f.step for f in log.frames if f.arms[0].linears]
+    assert moving.format == "WEBP" and moving.n_frames == len(probed) > 1 and len(data) <= 3_000_000
+    shown, times = [], []
+    for n in range(moving.n_frames):
+        moving.seek(n)
+        moving.load()
+        shown.append(np.asarray(moving.convert("RGB")).astype(int))
+        times.append(moving.info["duration"])
+    assert 10_000 <= sum(times) <= 12_000
+    assert all(abs(a - b).mean() > 0.01 for a, b in itertools.pairwise(shown))
+    bars = [int((abs(s[-8:] - [0, 114, 178]).sum(2) < 90).any(0).sum()) for s in shown]  # the line below: how far the run is
+    assert bars == sorted(bars) and bars[-1] > 0.9 * moving.width
+    with pytest.raises(ValueError, match="fewer than two steps"):
+        figures.film(dataclasses.replace(log, frames=log.frames[:1]))

@@ -1,10 +1,14 @@
 """The companion notebooks: each runs from its script, in few steps; each .ipynb is executed, small, and has its script's cells."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import nbformat
 import pytest
+
+from mosld.ui.learn.lessons import LESSONS
+from mosld.ui.page import ROOMS
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 spec = importlib.util.spec_from_file_location("refresh", FOLDER / "refresh.py")
@@ -46,5 +50,7 @@ def test_frame_of_a_notebook(script):
     cells = refresh.read(script).cells
     assert cells[0].source.startswith(f"# {int(script.stem[:2])} · ")
     assert "**You will see**" in cells[0].source and "**You need**" in cells[0].source
+    link = re.search(r"<http://127.0.0.1:7860/\?(lesson|room)=(\w+)>", cells[0].source)  # where the page shows the same
+    assert link[2] in [str(n) for n, _ in enumerate(LESSONS, 1)] if link[1] == "lesson" else link[2] in ROOMS
     assert "## Questions to try" in cells[-2].source and "## What was shown" in cells[-2].source
     assert cells[-1].source.count("assert ") >= 3

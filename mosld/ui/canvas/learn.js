@@ -7,6 +7,7 @@
     element.replaceChildren(card, side);
     const lesson = () => lessons[at - 1], mine = () => M.name === `lesson-${at}` || (M.header && !M.replay && M.header.mark === lesson().mark);
 
+    const known = () => { const n = M.asked("lesson"); return /^\d$/.test(n || "") && lessons[n - 1] ? +n : 0; }; // the lesson of the address, if it is there
     let before = "dropout"; // the question whose run was shown before the lesson's: shown again where one leaves without having guessed
     const turn = (to, quiet) => {
       if (M.replay && M.name && !M.name.startsWith("lesson-")) before = M.name;
@@ -96,10 +97,10 @@
       show();
       mark();
     });
-    M.on((what) => { if (what === "run" || what === "frames" || what === "room") which(); if (what === "room") { const n = +M.asked("lesson"); if (document.body.dataset.room === "learn" && n && n !== at) turn(n, true); else if (document.body.dataset.room === "learn" && !mine()) turn(at, true); else mark(); if (document.body.dataset.room === "watch" && M.replay && mine() && !found.has(at)) M.recorded(before, false, true, true); } });
+    M.on((what) => { if (what === "run" || what === "frames" || what === "room") which(); if (what === "room") { const n = known(); if (document.body.dataset.room === "learn" && n && n !== at) turn(n, true); else if (document.body.dataset.room === "learn" && !mine()) turn(at, true); else mark(); if (document.body.dataset.room === "watch" && M.replay && mine() && !found.has(at)) M.recorded(before, false, true, true); } });
     const asked = M.asked("lesson");
-    if (asked !== null && !(+asked >= 1 && +asked <= lessons.length && /^[1-9]$/.test(asked))) { Object.assign(M, { note: `lesson: '${asked.slice(0, 20)}' is not there; give a number from 1 to ${lessons.length}.`, kind: "error" }); M.changed("frames"); }
+    if (asked !== null && !known()) { Object.assign(M, { note: `lesson: '${asked.slice(0, 20)}' is not there; give a number from 1 to ${lessons.length}.`, kind: "error" }); M.changed("frames"); }
     show();
-    turn(asked && /^[1-9]$/.test(asked) ? +asked : 1, true);
+    turn(known() || 1, true);
   };
 })(window.MoSLD);

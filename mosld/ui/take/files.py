@@ -67,6 +67,15 @@ def _pictures(kind: str) -> Callable[[RunLog], bytes]:
     return make
 
 
+def _film(log: RunLog) -> bytes:
+    from mosld.figures import film
+
+    try:
+        return film(_bounded(log))
+    except ValueError as problem:
+        raise ConfigError(str(problem)) from None
+
+
 OFFERS: dict[str, Offer] = {
     "html": Offer(
         "Replay, one HTML file", "These pictures with time line and hover. Opens from disk, offline, or on any static host.", "replay.html", _html
@@ -75,6 +84,7 @@ OFFERS: dict[str, Offer] = {
     "json": Offer("Everything, JSON", "Settings, versions and every Frame, with all digits.", "run.json", _json),
     "png": Offer("Pictures, PNG", "Loss, accuracy, gates, router, norms and imbalance, for slides.", "pictures-png.zip", _pictures("png")),
     "svg": Offer("Pictures, SVG", "The same as lines that stay sharp at every size, for papers.", "pictures-svg.zip", _pictures("svg")),
+    "film": Offer("Film, WebP", "Ten seconds of the machine over the whole run, for slides, chats and a README.", "film.webp", _film),
     "adapters": Offer("Adapters", "The trained weights of each arm (safetensors) with their settings (JSON).", "adapters.zip"),
     "script": Offer("Python script", "Repeats the run, with every change you made on the way. Needs this package.", "run.py", _script),
     "notebook": Offer("Notebook", "Repeats the run and draws its figures, for Jupyter.", "run.ipynb", _notebook),
