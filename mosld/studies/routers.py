@@ -71,8 +71,8 @@ def study(values: dict, seeds: int, out: Path, jobs: int = 1, lines: dict[str, d
     """All runs, `jobs` at a time, each on one thread."""
     from joblib import Parallel, delayed, parallel_config
 
-    configs = configurations(values, seeds, lines)
-    files = {key: out / f"{list(lines).index(key[0])}-{key[1]}.json" for key in configs}
+    configs, order = configurations(values, seeds, lines), list({**LINES, **lines})  # a line's file has one name, whichever lines are asked for
+    files = {key: out / f"{order.index(key[0])}-{key[1]}.json" for key in configs}
     with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
         found = Parallel(return_as="generator")(delayed(run)(configs[key], files[key]) for key in configs)
         results = {}
