@@ -16,6 +16,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -50,9 +51,15 @@ def measure(root: Path, visitors: int, runs: int, waves: int, seconds: float) ->
         port = s.getsockname()[1]
     environ = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
     environ.setdefault("MOSLD_VISITORS", "200")
-    server = subprocess.Popen([sys.executable, "app.py"], cwd=root, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    said = tempfile.TemporaryFile()
+    server = subprocess.Popen([sys.executable, "app.py"], cwd=root, env=environ, stdout=said, stderr=said)
     try:
         return asyncio.run(_class(f"http://127.0.0.1:{port}", server, visitors, runs, waves, time.monotonic() + seconds))
+    except httpx.TransportError:
+        if server.poll() is None:
+            raise
+        said.seek(0)
+        raise SystemExit(f"load: the server ended with status {server.returncode}; its last words: {said.read()[-2000:].decode()}") from None
     finally:
         server.terminate()
         try:

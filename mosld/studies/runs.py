@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -125,12 +126,26 @@ def _named(name: str, config: RunConfig, folder: Path, mark: Path, parent: int) 
     def halt() -> bool:
         return mark.exists() or os.getppid() != parent
 
-    if halt():
-        return name, None
-    try:
-        return name, train(config, folder, halt=halt)
-    except KeyboardInterrupt:
-        return name, None
+    with _training:
+        if not _watched:
+            _watched.append(threading.Thread(target=_end_with, args=(parent,), daemon=True))
+            _watched[0].start()
+        try:
+            return name, None if halt() else train(config, folder, halt=halt)
+        except KeyboardInterrupt:
+            return name, None
+
+
+_training = threading.Lock()  # held by a process of `train_all` while it trains
+_watched: list[threading.Thread] = []
+
+
+def _end_with(parent: int) -> None:
+    """End this process once its parent is gone: where it trains, after that is saved. A pool's process waits minutes for more work otherwise."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    with _training:
+        os._exit(1)
 
 
 def _finished(config: RunConfig, folder: Path) -> RunLog | None:

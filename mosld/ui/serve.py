@@ -70,6 +70,7 @@ def launch(page: gr.Blocks, **extra):
         "footer_links": [],
         "pwa": False,
         "mcp_server": api.tools(),
+        "_frontend": False,  # no look at itself: where that takes 3 s, as on a machine with other work, Gradio ends the server
         "app_kwargs": {"middleware": [guard], "routes": [*_routes(sessions), *files.routes()]},
     }
     waits = not extra.pop("prevent_thread_lock", False)

@@ -25,7 +25,11 @@ FORM = "multipart/form-data; boundary=xyz"
 @pytest.fixture(scope="module")
 def page():
     made = build(Limits.from_environment({}))
-    launch(made, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
+    with pytest.MonkeyPatch.context() as slow:
+        slow.setattr(
+            "gradio.networking.url_ok", lambda url: False
+        )  # as on a machine that takes more than 3 s to answer itself: it serves all the same
+        launch(made, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     yield made
     made.close()
 
