@@ -1,8 +1,8 @@
-"""python -m benchmarks load: a class opens the lab at once, some press Run, some leave without a word. Loopback only, bounded in number and time.
+"""python -m benchmarks load: a class opens the lab at once, some press Run. Loopback only, bounded in number and time.
 
 Starts `python app.py` of a checkout (`--root`, so that two states of the code can be compared on one machine), and prints a table in Markdown:
-seconds to the page and its configuration, to a run's first picture, what was refused or timed out, and the server's memory before, after, and
-after waves of visitors who leave at once.
+seconds to the page and its configuration, to a run's first picture, what was refused or timed out, and the server's memory before and after.
+The exit status is 1 where somebody was refused or waited in vain.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import secrets
-import socket
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import httpx
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.served import ROOT, Server, served
+
 MOST_VISITORS, MOST_RUNS, MOST_SECONDS = 200, 40, 600
 SETTINGS = {"steps": 150}
 
@@ -33,74 +29,55 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--visitors", type=int, default=50, help=f"who open the page at once, up to {MOST_VISITORS}; default 50")
     parser.add_argument("--runs", type=int, default=10, help=f"of them press Run, up to {MOST_RUNS}; default 10")
-    parser.add_argument("--waves", type=int, default=3, help="waves of as many who press Run and leave at once, up to 10; default 3")
     parser.add_argument("--seconds", type=float, default=240, help=f"at most so long, up to {MOST_SECONDS}; default 240")
     parser.add_argument("--root", type=Path, default=ROOT, help="the checkout whose app.py is started; default this one")
     given = parser.parse_args(arguments)
-    for name, most in (("visitors", MOST_VISITORS), ("runs", MOST_RUNS), ("waves", 10), ("seconds", MOST_SECONDS)):
+    for name, most in (("visitors", MOST_VISITORS), ("runs", MOST_RUNS), ("seconds", MOST_SECONDS)):
         if not 0 <= getattr(given, name) <= most:
             parser.error(f"--{name}: {getattr(given, name)} is not allowed; give a number up to {most}")
-    print(f"{given.visitors} visitors, {given.runs} runs, {given.waves} waves: at most {given.seconds:.0f} s", flush=True)
-    print(table(measure(given.root, given.visitors, given.runs, given.waves, given.seconds)))
+    print(f"load: {given.visitors} visitors, {given.runs} runs; at most {given.seconds:.0f} s", flush=True)
+    found, failed = measure(given.root, given.visitors, given.runs, given.seconds)
+    print(table(found))
+    if failed:
+        raise SystemExit(1)
 
 
-def measure(root: Path, visitors: int, runs: int, waves: int, seconds: float) -> dict[str, str]:
-    """What the table shows, by row."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    environ = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
-    environ.setdefault("MOSLD_VISITORS", "200")
-    said = tempfile.TemporaryFile()
-    server = subprocess.Popen([sys.executable, "app.py"], cwd=root, env=environ, stdout=said, stderr=said)
-    try:
-        return asyncio.run(_class(f"http://127.0.0.1:{port}", server, visitors, runs, waves, time.monotonic() + seconds))
-    except httpx.TransportError:
-        if server.poll() is None:
-            raise
-        said.seek(0)
-        raise SystemExit(f"load: the server ended with status {server.returncode}; its last words: {said.read()[-2000:].decode()}") from None
-    finally:
-        server.terminate()
+def measure(root: Path, visitors: int, runs: int, seconds: float) -> tuple[dict[str, str], int]:
+    """What the table shows, by row; and how many were refused or waited in vain."""
+    with served(root) as server:
         try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:
-            server.kill()
+            return asyncio.run(_class(server, visitors, runs, time.monotonic() + seconds))
+        except httpx.TransportError:
+            server.check()
+            raise
 
 
-async def _class(url: str, server, visitors: int, runs: int, waves: int, end: float) -> dict[str, str]:
+async def _class(server: Server, visitors: int, runs: int, end: float) -> tuple[dict[str, str], int]:
     found: dict[str, str] = {}
-    limits = httpx.Limits(max_connections=None)
+    limits, url, failed = httpx.Limits(max_connections=None), server.url, 0
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
-        began = time.monotonic()
-        while True:
-            try:
-                config = (await client.get("/config")).json()
-                break
-            except httpx.TransportError:
-                if server.poll() is not None or time.monotonic() - began > 150:
-                    raise SystemExit("load: the server did not start.") from None
-                await asyncio.sleep(0.2)
-        calls = [d["id"] for d in config.get("dependencies", []) if d.get("api_name") == "start_run"]
-        if not calls:
-            raise SystemExit("load: the server's configuration names no start_run.")
-        which = calls[0]
+        which = await start_run(client)
         await _first(client, which, end)  # imports and the default backbone: once a server
-        found["memory with one run behind it, MB"] = str(_memory(server.pid))
+        found["memory with one run behind it, MB"] = str(server.memory())
         for path in ("/", "/config"):
             times = await asyncio.gather(*(_get(url, path) for _ in range(visitors)))
+            failed += times.count(None)
             found[f"GET {path}, s (median, 95 %, longest; failed)"] = _spread(times)
             found[f"GET {path}, kB as sent"] = f"{await _size(client, path) / 1000:.0f}"
         firsts = await asyncio.gather(*(_first(client, which, end, i * 1.0) for i in range(runs)))
+        failed += firsts.count(None)
         found["Run to first picture, s (median, 95 %, longest; failed)"] = _spread(firsts)
-        found["memory after, MB"] = str(_memory(server.pid))
-        for _ in range(waves):
-            await asyncio.gather(*(_vanish(url, which) for _ in range(visitors)))
-            await asyncio.sleep(2)
-        await asyncio.sleep(60 if waves else 0)
-        found["memory a minute after the waves, MB"] = str(_memory(server.pid))
-        found["GET / after all that, s"] = f"{(await _get(url, '/')) or float('nan'):.2f}"
-    return found
+        found["memory after, MB"] = str(server.memory())
+    return found, failed
+
+
+async def start_run(client: httpx.AsyncClient) -> int:
+    """The number by which the server's start_run is called."""
+    config = (await client.get("/config")).json()
+    calls = [d["id"] for d in config.get("dependencies", []) if d.get("api_name") == "start_run"]
+    if not calls:
+        raise SystemExit("load: the server's configuration names no start_run.")
+    return calls[0]
 
 
 async def _get(url: str, path: str) -> float | None:
@@ -119,7 +96,7 @@ async def _size(client: httpx.AsyncClient, path: str) -> int:
         return sum([len(part) async for part in answer.aiter_raw()])
 
 
-async def _join(client: httpx.AsyncClient, which: int, steps: int, visitor: str) -> httpx.Response:
+async def join(client: httpx.AsyncClient, which: int, steps: int, visitor: str) -> httpx.Response:
     body = {"data": [json.dumps({**SETTINGS, "steps": steps})], "fn_index": which, "session_hash": visitor}
     return await client.post("/gradio_api/queue/join", json=body)
 
@@ -137,7 +114,7 @@ async def _first(client: httpx.AsyncClient, which: int, end: float, wait: float 
 async def _step(client: httpx.AsyncClient, which: int, began: float) -> float | None:
     visitor = secrets.token_hex(8)
     try:
-        if (await _join(client, which, SETTINGS["steps"], visitor)).status_code != 200:
+        if (await join(client, which, SETTINGS["steps"], visitor)).status_code != 200:
             return None
         async with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": visitor}, timeout=MOST_SECONDS) as lines:
             async for line in lines.aiter_lines():
@@ -159,25 +136,6 @@ def _still(told: dict) -> bool:
         if isinstance(part, list):
             return not any(change[1] == ["step"] and change[2] for change in part)
     return True
-
-
-async def _vanish(url: str, which: int) -> None:
-    """Press Run and be gone: nobody reads what it answers."""
-    try:
-        async with httpx.AsyncClient(base_url=url, timeout=20, verify=False) as client:
-            await client.get("/")
-            await _join(client, which, 100, secrets.token_hex(8))
-    except httpx.TransportError:
-        pass
-
-
-def _memory(pid: int) -> int:
-    """Megabytes that the process holds; 0 where the system does not say."""
-    status = Path(f"/proc/{pid}/status")
-    if not status.exists():
-        return 0
-    held = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS")]
-    return held[0] // 1000 if held else 0
 
 
 def _spread(times: list[float | None]) -> str:

@@ -12,7 +12,7 @@ import gradio as gr
 import pytest
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.guard import names_of
+from mosld.ui.guard import names_of, whole_characters
 from mosld.ui.limits import Limits
 from mosld.ui.page import build
 from mosld.ui.serve import launch
@@ -169,6 +169,17 @@ def test_a_run_that_is_too_large_is_refused_with_what_fits(changes, tmp_path):
     with pytest.raises(ConfigError):
         session.limits.check(config.replace(rank=rank + 1))
     assert session.state == "idle" and session.trainer is None
+
+
+def test_half_a_character_is_answered_and_does_not_hang_the_session(ask):
+    assert whole_characters(rb'{"a": "\ud83d\ude00 \ud800"}').decode() == '{"a": "\U0001f600 \ufffd"}'
+    for body in (b"\\ud800", b'{"a": ' + b"9" * 5000 + rb', "b": "\ud800"}', b"[" * 10**5 + rb"\ud800"):
+        assert whole_characters(body) == body  # no JSON that could be read
+    calls = [rb'{"data": ["\ud800"], "fn_index": %d, "session_hash": "\ud800"}' % number for number in (0, 1)]
+    for path in ("/gradio_api/run/predict", "/gradio_api/queue/join"):
+        for body in calls:
+            status, _, said = ask("POST", path, body, Content_Type="application/json")
+            assert status in (200, 500) and b"Internal Server Error" not in said  # Gradio's answer in JSON: an error, or that it is in the queue
 
 
 # Places and turns.

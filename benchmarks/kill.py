@@ -1,14 +1,16 @@
-"""A tiny run killed at each thing it does to a file, gone on with, and compared with one left alone: `python killed.py FOLDER [EVERY]`.
+"""python -m benchmarks kill: a tiny run killed at each thing it does to a file, gone on with, and compared with one left alone.
 
 Every attempt is a forked process that ends itself, by `os._exit`, just before the n-th time it opens a file for writing, renames, makes or
-removes one; the audit hooks of Python tell. Nothing of the package is replaced. EVERY: try each n-th of these points, by default all. Prints one
-JSON line: how many points there are, and every attempt that did not come to the same frames and the same weights, with what it said.
+removes one; the audit hooks of Python tell. Nothing of the package is replaced. Prints how many such points there are, and every attempt that did
+not come to the same frames and the same weights, with what it said; the exit status is then 1.
 """
 
+import argparse
 import hashlib
-import json
 import os
 import sys
+import tempfile
+import time
 import traceback
 from pathlib import Path
 
@@ -79,7 +81,8 @@ def go_on(folder: Path, point: int = 0, said: Path | None = None) -> None:
         raise
 
 
-def main(root: Path, every: int) -> None:
+def attempts(root: Path, every: int, end: float) -> tuple[int, int, list]:
+    """How many points there are, how many were tried, and what went wrong."""
     built = Trainer(CONFIG)
 
     def first(folder: Path, point: int, tell: Path | None = None):
@@ -90,8 +93,10 @@ def main(root: Path, every: int) -> None:
     alone, count = root / "alone", root / "count"
     assert forked(lambda: first(alone, -1, count)) == 0
     frames, last, points = RunLog.load(alone).frames, weights(alone), int(count.read_text())
-    wrong = []
+    wrong, tried = [], 0
     for point in range(1, points + 1, every):
+        if time.monotonic() > end:
+            break
         folder, said = root / f"at-{point}", root / f"said-{point}"
         codes = [forked(lambda folder=folder, point=point: first(folder, point))]
         if point // every % 4 == 0:  # killed once more, at another point of going on
@@ -99,10 +104,25 @@ def main(root: Path, every: int) -> None:
         codes.append(forked(lambda folder=folder, said=said: go_on(folder, 0, said)))
         same = codes[-1] == 0 and RunLog.load(folder).frames == frames and weights(folder) == last
         left = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+        tried += 1
         if codes[0] != 9 or not same or len(left) != 4:  # header, frames, checkpoint.json and one checkpoint: nothing is left behind
             wrong.append([point, codes, said.read_text() if said.exists() else "", left])
-    print(json.dumps({"points": points, "wrong": wrong}))
+    return points, tried, wrong
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks kill", description=__doc__.partition(": ")[2])
+    parser.add_argument("--every", type=int, default=1, help="try each n-th point only, 1 to 100; default 1, all of them")
+    parser.add_argument("--seconds", type=float, default=600, help="at most so long, up to 3600; default 600")
+    given = parser.parse_args(arguments)
+    if not 1 <= given.every <= 100 or not 1 <= given.seconds <= 3600:
+        parser.error("give 1 to 100 for --every and up to 3600 seconds")
+    began = time.monotonic()
+    print(f"kill: each {given.every}. point at which a run changes a file; at most {given.seconds:.0f} s", flush=True)
+    with tempfile.TemporaryDirectory() as root:
+        points, tried, wrong = attempts(Path(root).resolve(), given.every, began + given.seconds)
+    print(f"{points} points, {tried} tried, {len(wrong)} wrong: {time.monotonic() - began:.0f} s")
+    for attempt in wrong:
+        print(*attempt)
+    if wrong:
+        raise SystemExit(1)
