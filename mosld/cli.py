@@ -309,6 +309,7 @@ def _site_parser(commands) -> None:
 
 
 def _site(args) -> int:
+    print("Writing lessons, recorded runs and claims, a few seconds.", file=sys.stderr, flush=True)
     from mosld import site
 
     files = site.write(args.out, args.lab)

@@ -57,7 +57,7 @@ def write(folder: str | Path, lab: str = "") -> list[Path]:
             raise ConfigError(f"site: the recorded run '{name}' is missing; make it with: python -m mosld.ui.record {name}")
         files[f"runs/{name}.js"] = f'MoSLD.take("runs/{name}.json", "{base64.b64encode(data).decode()}");\n'
     try:
-        files["claims.html"] = report.html()
+        files["claims.html"] = _claims(report.html())
     except ConfigError:  # before the study was run
         pages = {name: title for name, title in PAGES.items() if name != "claims"}
     else:
@@ -136,4 +136,16 @@ def _index(pages: dict[str, str]) -> str:
         "A mixture of LoRA experts adds a few small matrices to a frozen language model and a router that chooses among them, word by word. "
         "This is a recording of the lab where such mixtures are trained live."
     )
-    return f'<p class="site-lead">{lead}</p><div class="site-cards">{cards}</div>'
+    questions = "".join(
+        f'<li><a href="watch.html?question={name}">{escape(q.title)}</a> <span>{escape(q.about)}</span></li>' for name, q in QUESTIONS.items()
+    )
+    lessons = "".join(f'<li><a href="learn.html?lesson={n}">{escape(lesson["title"])}</a></li>' for n, lesson in enumerate(told(), 1))
+    lists = f"<div><h2>Questions to watch</h2><ul>{questions}</ul></div><div><h2>Lessons</h2><ol>{lessons}</ol></div>"
+    return f'<p class="site-lead">{lead}</p><div class="site-cards">{cards}</div><div class="site-lists">{lists}</div>'
+
+
+def _claims(report: str) -> str:
+    """The report with the way back to the other pages."""
+    links = "".join(f'<a href="{name}.html"{_current(name == "claims")}>{escape(title)}</a> ' for name, title in PAGES.items())
+    style = "nav a{color:inherit;margin-right:1.2rem} nav a[aria-current]{font-weight:650;text-decoration:none}"
+    return report.replace("<body>", f'<body>\n<nav aria-label="Pages"><style>{style}</style>{links}</nav>', 1)

@@ -33,6 +33,8 @@
     M.timeline($("timeline"));
     M.watch($("watch"));
     M.questions($("questions"), data, () => {});
+    const asked = [...$("questions").querySelectorAll(".lab-question")].find((b) => b.dataset.name === new URLSearchParams(window.location.search).get("question"));
+    if (asked) asked.click();
   }
   if (room === "learn") M.learn($("learn"), data, ["begin", "attempt"], (name, what) => elsewhere(`lesson=${what.lesson}`), {}, () => {});
   document.body.classList.toggle("no-lab", !M.lab);

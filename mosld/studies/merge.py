@@ -69,6 +69,7 @@ def main(args, values: dict[str, str | None], merging: dict[str, str], progress:
     used: dict[str, Run | Foreign] = {**usable(config, found), **{_single(f.task): f for f in foreign}}
     missing = {n: configurations(config.replace(seed=config.seed + n), options, used) for n in range(seeds)}
     progress(_plan(config, options, missing, jobs), None)
+    _mergeable(config)
     from mosld.studies.runs import train_all  # brings torch: not before the flags are known to be right
 
     out, tables, merges = Path(args.out), [], []
@@ -133,12 +134,11 @@ def base_config(values: dict, found: list[Run], foreign: Sequence[Foreign] = ())
     config = tasks.settled(RunConfig(**{**base, **QUIET, **values, "arms": ""}))
     if len(config.tasks) < 2:
         raise ConfigError("tasks: one task alone has nothing to be merged with; give two or more.")
-    _mergeable(config)
     return config
 
 
 def _mergeable(config: RunConfig) -> None:
-    """Refuse, before anything is trained, a method that has no single update a linear. Raises ConfigError."""
+    """Refuse a method that has no single update a linear, before anything is trained; imports torch. Raises ConfigError."""
     from mosld.adapters import method_class
 
     cls, experts = method_class(config.method), max(config.effective().expert_counts)

@@ -84,6 +84,21 @@ def test_every_lesson_guesses_first_and_reveals(visit):
             page.click("#lesson-next")
 
 
+def test_the_index_leads_to_every_question_and_lesson_and_the_report_leads_back(visit):
+    page = visit("index")
+    links = page.eval_on_selector_all("main a", "all => all.map((a) => a.getAttribute('href'))")
+    assert {f"watch.html?question={name}" for name in QUESTIONS} | {f"learn.html?lesson={n + 1}" for n in range(len(LESSONS))} <= set(links)
+    last = list(QUESTIONS)[-1]
+    page.click(f'a[href="watch.html?question={last}"]')
+    page.wait_for_function("name => MoSLD.name === name && MoSLD.frames.length > 1", arg=last, timeout=LONG)
+    assert page.inner_text(".lab-says") == QUESTIONS[last].title
+    page.click("nav >> text=Claims")
+    assert page.evaluate("[...document.querySelectorAll('td')].every((c) => c.scrollWidth <= c.clientWidth + 1)")
+    page.click("nav >> text=MoSLD Lab")
+    page.click('a[href="learn.html?lesson=4"]')
+    page.wait_for_function("document.querySelector('#lesson-title').textContent.startsWith('4.')", timeout=LONG)
+
+
 def test_keys_move_the_run(visit):
     page = visit("watch")
     page.wait_for_function("MoSLD.frames.length > 1", timeout=LONG)

@@ -184,7 +184,7 @@ def test_what_a_page_needs_is_plain_data(merged):
         (["--beside", "zebra"], "beside: 'zebra' is not an adapter method"),
         (["--powers", "4,-1"], "powers: -1 is not allowed"),
         (["--powers", "4,much"], "powers: 'much' is not allowed; give numbers above 0"),
-        (["--unlabelled", "train"], "unlabelled: 'train' is not allowed; choose one of held-out, test"),
+        (["--unlabelled", "train"], "unlabelled: 'train' is not allowed; choose one of validation, test"),
         (["--ties-keep", "0"], "ties_keep: '0' is not allowed; give a number"),
         (["--tasks", "world/nothing"], "world/nothing"),
         (["--jobs", "none"], "jobs: 'none' is not allowed"),

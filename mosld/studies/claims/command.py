@@ -83,6 +83,8 @@ def _run(args) -> int:
     if args.scale == "full":
         plan = registered()  # nothing is run for the record under a plan that is not registered
         print(f"Plan registered in commit {plan['commit'][:10]}, {plan['date']}.", file=sys.stderr)
+    much = "a few minutes" if args.scale == "quick" else "hours on two cores"
+    print(f"Training {', '.join(ids)} in the setting {name}, {setting.seeds} seeds: {much}.", file=sys.stderr, flush=True)
     from mosld.studies.claims.run import study
 
     folder = Path(args.out or "runs/claims") / (args.scale if args.scale == "quick" else "")
@@ -107,9 +109,13 @@ def _whole(name: str, text: str) -> int:
 
 
 def _report(args) -> int:
+    folder = Path(args.out) if args.out else None
+    if folder and not any(folder.glob("*.jsonl")):
+        raise ConfigError(f"out: '{args.out[-80:]}' holds no stored runs; put some there with: python -m mosld claims collect RUNS --out DIR.")
+    print("Drawing the report from the stored runs, about half a minute.", file=sys.stderr, flush=True)
     from mosld.studies.claims.report import write
 
-    for path in write(Path(args.out) if args.out else None):
+    for path in write(folder):
         print(path)
     return 0
 

@@ -347,8 +347,8 @@ def markdown(blocks: list[tuple[str, object]]) -> str:
 STYLE = """
 body{font:16px/1.55 system-ui,sans-serif;color:#22252a;max-width:62rem;margin:2rem auto;padding:0 1rem;background:#fff;overflow-wrap:anywhere}
 h1{font-size:1.7rem} h2{font-size:1.2rem;margin-top:2.4rem;border-top:1px solid #e2dfd8;padding-top:1rem}
-table{border-collapse:collapse;font-size:.86rem;display:block;overflow-x:auto}
-th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #e2dfd8;vertical-align:top}
+table{border-collapse:collapse;font-size:.86rem;display:block;overflow-x:auto;overflow-wrap:normal}
+td:nth-child(n+2){min-width:4.5rem} th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #e2dfd8;vertical-align:top}
 figure{margin:1.4rem 0} figcaption{color:#595d66;font-size:.9rem} img{max-width:100%;height:auto} li{font-size:.9rem}
 @media (prefers-color-scheme:dark){body{background:#16181c;color:#e6e4df} th,td,h2{border-color:#3a3d44}
 figcaption{color:#a9acb3} img{background:#fff}}
