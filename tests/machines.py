@@ -58,6 +58,9 @@ def environment(name: str) -> dict[str, str]:
 
 
 def main(args: list[str]) -> int:
+    if {"-h", "--help"} & set(args):
+        print(__doc__)
+        return 0
     names = [a for a in args if a in SETTINGS] or list(SETTINGS)
     if "--list" in args:
         for name in names:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from mosld.config import ConfigError, RunConfig
+from mosld.counting import duration
 from mosld.probes.seeds import interval
 
 LINES: dict[str, dict] = {
@@ -67,11 +68,19 @@ def run(config: RunConfig, file: Path) -> dict:
     return found
 
 
-def study(values: dict, seeds: int, out: Path, jobs: int = 1, lines: dict[str, dict] = LINES, tell=print) -> dict[tuple[str, int], dict]:
+def say(text: str) -> None:
+    """A line that is seen at once, also through a pipe."""
+    print(text, flush=True)
+
+
+def study(values: dict, seeds: int, out: Path, jobs: int = 1, lines: dict[str, dict] = LINES, tell=say) -> dict[tuple[str, int], dict]:
     """All runs, `jobs` at a time, each on one thread."""
     from joblib import Parallel, delayed, parallel_config
 
     configs, order = configurations(values, seeds, lines), list({**LINES, **lines})  # a line's file has one name, whichever lines are asked for
+    one = next(iter(configs.values()))
+    took = duration(one, sum(c.steps for c in configs.values()), min(jobs, 2))
+    tell(f"{len(configs)} runs of {one.steps} steps, {jobs} at a time: {took} on two cores; finished ones in {out} are kept.")
     files = {key: out / f"{order.index(key[0])}-{key[1]}.json" for key in configs}
     with parallel_config("loky", n_jobs=jobs, inner_max_num_threads=1):
         found = Parallel(return_as="generator")(delayed(run)(configs[key], files[key]) for key in configs)

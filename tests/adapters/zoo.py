@@ -637,6 +637,8 @@ def table(names: list[str], say: bool) -> str:
 
 
 if __name__ == "__main__":
+    if wrong := [name for name in sys.argv[1:] if name not in FAMILIES]:
+        raise SystemExit(f"'{wrong[0]}' is no family here; the families are {', '.join(FAMILIES)}.\n\n{__doc__}")
     T.logging.set_verbosity_error()
     T.logging.disable_progress_bar()
     print(table(sys.argv[1:] or list(FAMILIES), bool(sys.argv[1:])))

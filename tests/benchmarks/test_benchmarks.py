@@ -23,6 +23,11 @@ def test_help_names_every_part_without_loading_torch():
     assert all(name in said.stdout for name in ("linear", "steps", "arms", "memory", "app", "gpu", "backbones"))
 
 
+def test_a_part_run_as_a_file_says_how_it_is_run():
+    said = subprocess.run([sys.executable, "benchmarks/linear.py"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert said.returncode == 1 and said.stderr.startswith("a part is run from") and "Traceback" not in said.stderr
+
+
 @pytest.mark.parametrize("gather", [True, False])
 def test_loops_compute_the_mixture(gather):
     loop = rivals.Loop(nn.Linear(6, 5).double(), 4, gather)
