@@ -182,8 +182,7 @@ gradients_agree = all(torch.allclose(a, b, atol=1e-4) for a, b in zip(slow, quic
 # $$L_b = E \sum_{e} f_e\, p_e, \qquad f_e = \frac{\text{choices of expert } e}{\text{all choices}}, \qquad p_e = \frac{1}{N} \sum_n p_e(x_n)$$
 #
 # It is 1 where both are even and up to E where one expert gets all. $f$ is a count and has no gradient: the loss acts through the mean probability
-# $p_e$
-# alone, pushing down that of experts that are chosen more often than others. With $p = \mathrm{softmax}(z)$,
+# $p_e$ alone, pushing down that of experts that are chosen more often than others. With $p = \mathrm{softmax}(z)$,
 #
 # $$\frac{\partial L_b}{\partial z_{e}(x_n)} = \frac{E}{N}\, p_e(x_n) \Big( f_e - \sum_j f_j\, p_j(x_n) \Big):$$
 #
@@ -275,8 +274,7 @@ print("The same as before:", torch.equal(before, after))
 #    <details><summary>Solution</summary>As many: where d_in = d_out, one A and E matrices B are as large as E matrices A and one B.</details>
 # 4. At the start B is zero. Which of the gradients above is zero then, and what follows for the first step?
 #    <details><summary>Solution</summary>dL/dA = Σ (gₑ Bₑᵀ dL/dy) xᵀ is zero, and so is the router's, since the gates scale something that is zero:
-#    only the
-#    B move in the first step. Notebook 3 shows it.</details>
+#    only the B move in the first step. Notebook 3 shows it.</details>
 # 5. When is the balance loss 1 although experts are chosen unevenly?
 #    <details><summary>Solution</summary>Where p is even: L_b = E Σ fₑ / E = Σ fₑ = 1 whatever f is. It then has a gradient all the same.</details>
 #

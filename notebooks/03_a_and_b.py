@@ -30,6 +30,14 @@
 # **In the page of the lab** (`python app.py`): lesson 6, <http://127.0.0.1:7860/?lesson=6>.
 
 # %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("mosld") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "..[lab,notebooks]"], check=True)
+
+# %%
 import math
 import os
 import tempfile
@@ -120,8 +128,7 @@ learned.set_axis(["mean loss of the first 5 steps", "of the last 5"], axis=1).as
 # ## One linear at the end
 #
 # The machine as it stands after one of the runs: bars of norms and steps in each box, and at the right the four definitions, a mark an arm. The
-# first two
-# arms are AdamW without and with dropout, the others SGD.
+# first two arms are AdamW without and with dropout, the others SGD.
 
 # %%
 figures.machine(logs[0])
@@ -186,7 +193,7 @@ Markdown("Without dropout:\n\n" + "\n".join(lines))
 # %% [markdown]
 # ## What dropout on A changes
 #
-# The same seeds and batches with p = 0.1, minus those without. Below 0, dropout moves the balance towards the $B_e$.
+# The same seeds and batches with p = 0.1, minus those without. Below 0, dropout moves updates towards the $B_e$.
 
 # %%
 change = pd.DataFrame(
@@ -239,16 +246,17 @@ print(f"E = K = 2: log2 of the update counts is {counts.abs().max():.3f} at ever
 # %% [markdown]
 # ## Questions to try
 #
-# 1. Definitions that disagree in sign cannot all support one story. Which would you want to be balanced, and why?
+# 1. Definitions that disagree in sign cannot all support one story. Which would you want to be 0, and why?
 #    <details><summary>A view</summary>The relative step says how fast a matrix turns into another one, so it is nearest to "learning"; the count says
 #    how much data a matrix hears. Neither is the paper's own, which does not define its imbalance.</details>
 # 2. Under SGD a step is the gradient times the rate. Which two of the four definitions must then agree?
 #    <details><summary>Solution</summary>Gradient and step: the common rate leaves their ratio as it is. The last cell asserts it.</details>
 # 3. Raise the dropout rate to 0.5. Which definitions move, and does accuracy follow?
+#    <details><summary>Solution</summary>The count of updates falls by exactly 1 in log2, for half of A's entries sit out each step. Under AdamW the
+#    step of A shrinks by about √(1 − p), 0.5 in log2; under SGD its mean stays. Accuracy need not follow any of them.</details>
 # 4. `share="B"` or `share="none"`: what becomes of each definition?
 #    <details><summary>Solution</summary>With none shared both sides hear the same tokens: the count is 0. With B shared the roles change and the
-#    count
-#    is log2 (K / E), below 0.</details>
+#    count is log2 (K / E), below 0.</details>
 #
 # ## What was shown
 

@@ -14,12 +14,20 @@
 # **You will see** what the MoSLD paper claims, what came out when each claim was run with seeds and intervals, and how a verdict is reached.
 # Nothing is trained here: the notebook reads the stored runs, as the report does.
 #
-# **You need** notebooks 1 to 3. It takes about a minute.
+# **You need** notebooks 1 to 3. It takes about a minute. The paper is [arXiv 2412.08946](https://arxiv.org/abs/2412.08946).
 #
 # Every claim became one *contrast*: a difference between two ways of training, taken seed by seed, so that both have the same rows, batches and
 # initial values. What would count as a result was written down and committed before the first test seed: `mosld/studies/claims/plan.md`.
 #
 # **In the page of the lab** (`python app.py`): Claims in the room Compare, <http://127.0.0.1:7860/?room=compare>.
+
+# %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("mosld") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "..[lab,notebooks]"], check=True)
 
 # %%
 import numpy as np
@@ -99,7 +107,7 @@ pictures.sizes(runs, primary) or pictures.sizes(runs, nano) or Markdown("The siz
 # %% [markdown]
 # ## C4: what does "updated more" mean?
 #
-# By tokens met, by the size of the gradient, by the size of the step, by the size of the step over the size of the weights. 0 is balance; above 0
+# By tokens met, by the size of the gradient, by the size of the step, by the size of the step over the size of the weights. 0 is even; above 0
 # A is ahead. The four do not agree, and p = .1 moves none of them far.
 
 # %%
@@ -164,9 +172,14 @@ pd.DataFrame(
 # ## Questions to try
 #
 # 1. Which verdicts differ between *recipe* and *tuned*, and what does that say about comparing methods at one rate?
+#    <details><summary>A view</summary>A rate suits one method better than another, so one rate for all compares how near each is to its own best. The
+#    curves above show how much is at stake.</details>
 # 2. Pick a claim that is *not resolved here*. How many seeds would it need, if the spread stays? (The resolvable effect shrinks with the square
 #    root of their number.)
+#    <details><summary>Solution</summary>With n seeds <i>d</i> points were resolvable: for one point it takes about n · d² seeds.</details>
 # 3. `python -m mosld claims run C3 --scale quick` trains a small version of C3. Does it agree, and should it?
+#    <details><summary>A view</summary>It says itself how large an effect its few seeds could have seen. Below that, agreeing or not is
+#    chance.</details>
 #
 # ## What was shown
 #

@@ -8,12 +8,16 @@ scripts' cells in a fresh kernel and writes the .ipynb anew.
     python notebooks/refresh.py --fast       a check with few steps and seeds, as the tests do it; nothing is written
 
 - `read(script)`: the notebook of a script, without output. `execute(notebook, fast)`: with output.
+
+Where pyproject.toml names the public repository (`Repository = "https://github.com/owner/name"` under project.urls), every notebook gets badges
+for Colab, Binder and molab and installs the lab from there; until then it is installed from the checkout that the notebook lies in.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -29,6 +33,43 @@ MOST_BYTES = 600_000
 # What would otherwise be committed with the output: joblib's note that a busy machine made it start another worker.
 QUIET = "ignore:A worker stopped"
 PAIRING = "ipynb,py:percent"
+FROM_CHECKOUT = '"-e", "..[lab,notebooks]"'  # how a notebook's first cell installs the lab
+BADGES = {
+    "Colab": (
+        "https://colab.research.google.com/assets/colab-badge.svg",
+        "https://colab.research.google.com/github/{}/blob/main/notebooks/{}.ipynb",
+    ),
+    "Binder": (
+        "https://mybinder.org/badge_logo.svg",
+        "https://mybinder.org/v2/gh/{}/main?labpath=notebooks/{}.ipynb",
+    ),
+    "molab": (
+        "https://marimo.io/molab-shield.svg",
+        "https://molab.marimo.io/github/{}/blob/main/notebooks/{}.ipynb",
+    ),
+}
+
+
+def address() -> str:
+    """owner/name of the public repository on GitHub, from pyproject.toml; empty where none is named."""
+    found = re.search(
+        r'^Repository = "https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?"',
+        (FOLDER.parent / "pyproject.toml").read_text(),
+        re.M,
+    )
+    return found[1] if found else ""
+
+
+def published(cells: list, name: str, at: str) -> None:
+    """Give a notebook's cells the badges of the repository `at`, and let its first cell install from there. In place."""
+    title, _, rest = cells[0].source.partition("\n")
+    badges = " ".join(
+        f"[![Open in {n}]({image})]({link.format(at, name)})" for n, (image, link) in BADGES.items()
+    )
+    cells[0].source = f"{title}\n\n{badges}\n{rest}"
+    cells[1].source = cells[1].source.replace(
+        FROM_CHECKOUT, f'"mosld[lab,notebooks] @ git+https://github.com/{at}"'
+    )
 
 
 def read(script: Path) -> nbformat.NotebookNode:
@@ -39,6 +80,8 @@ def read(script: Path) -> nbformat.NotebookNode:
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
     }
+    if at := address():
+        published(notebook.cells, script.stem, at)
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{script.stem[:2]}-{number:02d}"
         cell.metadata = {}

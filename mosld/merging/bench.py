@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from transformers.pytorch_utils import Conv1D
 
-from mosld.backbones.base import Backbone, Batch
+from mosld.backbones.base import Backbone, Batch, quiet
 from mosld.config import ConfigError
 from mosld.merging.model import MergedModel
 from mosld.merging.vectors import Factors, TaskVector, dense, stack
@@ -104,8 +104,9 @@ class Bench:
                 total = dense(update).float()
                 total = total.t() if weight.shape != total.shape or isinstance(model.get_submodule(name), Conv1D) else total
                 weight.copy_(weight.float() + total)
-        model.save_pretrained(folder)
-        self.backbone.tokenizer.save_pretrained(folder)
+        with quiet():
+            model.save_pretrained(folder)
+            self.backbone.tokenizer.save_pretrained(folder)
 
     def _batches(self, task: Task, part: str, rows: int) -> list[Batch]:
         key = (task.name, part, rows)
