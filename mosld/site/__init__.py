@@ -22,7 +22,7 @@ from mosld.ui.canvas.base import script
 from mosld.ui.canvas.page import MACHINE, SHARED, TIMELINE_HTML
 from mosld.ui.learn.room import told
 from mosld.ui.record import recorded, runs
-from mosld.ui.watch.questions import QUESTIONS
+from mosld.ui.watch.questions import offered
 
 HERE = Path(__file__).parent
 UI = HERE.parent / "ui"
@@ -91,8 +91,7 @@ def _page(name: str, pages: dict[str, str], body: str, lab: str) -> str:
     """One page: head, rooms, body, and the data its room is drawn from."""
     nav = "".join(f'<a href="{n}.html"{_current(n == name)}>{escape(title)}</a>' for n, title in pages.items() if n != "index")
     train = f'<a href="{escape(lab)}">Train your own</a>' if lab else "Train your own: <code>python app.py</code>"
-    questions = [{"name": n, "title": q.title, "about": q.about, "answers": q.answers} for n, q in QUESTIONS.items()]
-    data = json.dumps({"learn": told(), "watch": questions}.get(name, [])).replace("<", LESS)
+    data = json.dumps({"learn": told(), "watch": offered()}.get(name, [])).replace("<", LESS)
     keys = f'<p class="lab-keys">recorded runs · {train}</p>'
     return f"""<!doctype html>
 <html lang="en">

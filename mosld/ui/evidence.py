@@ -1,4 +1,4 @@
-"""What questions and lessons read from finished runs: pure functions of a RunLog.
+"""What questions and lessons read from finished runs, pure functions of a RunLog; and what the registered study says beside them (`quoted`).
 
 Where two shares of right answers are compared, a difference counts once it exceeds two standard errors of the questions scored
 (`yardstick`); that takes in the choice of questions, not that of the seed.
@@ -64,3 +64,19 @@ def signed(value: float) -> str:
 def share(value: float) -> str:
     """A share of right answers, as all pictures and sentences write it."""
     return f"{100 * value:.0f} %"
+
+
+def quoted(claims: tuple[str, ...]) -> list[dict[str, str]]:
+    """What the study found on some claims, word for word as its report has it: a line for each, from the stored results alone."""
+    from mosld.studies.claims.report import rows
+
+    stored, out = {row["id"]: row for row in rows()}, []
+    for name in claims:
+        row, both = stored[name], (("recipe", "with the paper's recipe", "figure"), ("tuned", "with every method tuned", "figure_tuned"))
+        found = [
+            f"{row['verdict'][reading]} {words}" + (f" ({row[figure]})" if row[figure] else "")
+            for reading, words, figure in both
+            if row["verdict"][reading] != "not registered"
+        ]
+        out.append({"id": name, "text": f"Over seeds, claim {name}, “{row['title']}”: {'; '.join(found)}. {row['caution']}".strip()})
+    return out

@@ -1,17 +1,23 @@
 """Long work of a tab that is no run of the page's own: a thread that reports, can be stopped, and keeps to the page's limit of wall clock.
 
-`Work(do, seconds)`: planned; `reports(session)` carries it out, once; `stop()` ends it at its next report. Runs are in `mosld.ui.session`.
+- `Work(do, seconds)`: planned; `reports(session)` carries it out, once; `stop()` ends it at its next report. Runs are in `mosld.ui.session`.
+- `claim_work`: plan one in a session, where none goes on. `follow`: carry it out as sentences for the page.
 """
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-from mosld.ui.session import Session, computing
+import gradio as gr
 
+from mosld.config import ConfigError
+from mosld.ui.session import Session, computing, say
+
+log = logging.getLogger(__name__)
 TICK = 0.25  # seconds between two reports that are handed on
 Say = Callable[..., None]  # (sentence, share done or None)
 
@@ -85,3 +91,29 @@ class Work:
         finally:
             self.done.set()
             self._told.put(ending)
+
+
+def claim_work(session: Session, name: str, make: Callable[[], Work]) -> Work:
+    """The work that `make` plans, kept in `session.tabs[name]`. Raises ConfigError where the one before still goes on."""
+    before = session.tabs.get(name)
+    if isinstance(before, Work) and before.begun and not before.done.is_set():
+        raise ConfigError("work: this is going on already; let it end, or press Stop first.")
+    session.tabs[name] = make()
+    return session.tabs[name]
+
+
+def follow(work: Work, session: Session, done: str) -> Iterator[tuple]:
+    """Carry `work` out: (message for the feed, sentence, whether it is over) until it is over, then with `done` or what ended it."""
+    feed, sentence = gr.skip(), ""
+    try:
+        for sentence, _ in work.reports(session):
+            yield gr.skip(), sentence, False
+        sentence = done
+    except Stopped as stopped:
+        sentence = f"{stopped}{sentence and ' at ' + sentence}; press the button to go on."
+    except ConfigError as problem:
+        feed, sentence = say(str(problem), error=True), ""
+    except Exception:  # the visitor gets one sentence, the server's log the traceback
+        log.exception("work of a tab failed")
+        feed, sentence = say("This broke off inside the lab; press the button to go on.", error=True), ""
+    yield feed, sentence, True

@@ -9,12 +9,16 @@ import gradio as gr
 import pytest
 
 from mosld.config import RunConfig
+from mosld.studies.claims.report import rows
+from mosld.studies.claims.results import FOLDER
 from mosld.tasks import catalogue
 from mosld.training.frame import ArmFrame, Frame, LinearProbe
 from mosld.training.runlog import LinearInfo, RunLog
 from mosld.ui import record
 from mosld.ui.controls import Controls, task_choices
+from mosld.ui.evidence import quoted
 from mosld.ui.handlers import Handlers
+from mosld.ui.learn.lessons import LESSONS
 from mosld.ui.limits import Limits
 from mosld.ui.sessions import Sessions
 from mosld.ui.watch.questions import QUESTIONS
@@ -106,3 +110,32 @@ def test_choosing_a_question_fills_the_controls(tmp_path):
         assert controls.read(*values) == q.config
     for wrong in ({"name": "nothing"}, None, {}):
         assert all(v == gr.skip() for v in handlers.question(visitor, gr.EventData(None, wrong)))
+
+
+# What the registered study says stands beside questions and lessons.
+
+
+def test_what_is_quoted_of_the_study_is_what_its_report_says():
+    lines = re.findall(r"^\| C\d+ .*$", (FOLDER / "report.md").read_text(encoding="utf-8"), re.MULTILINE)
+    table = {line.split()[1]: line for line in reversed(lines)}  # the first table's
+    claims = dict.fromkeys(c for told in (*QUESTIONS.values(), *LESSONS) for c in told.claims)
+    assert len(table) == 11 and len(claims) >= 6
+    for line in quoted(tuple(claims)):
+        row = next(r for r in rows() if r["id"] == line["id"])
+        for reading, figure in (("recipe", "figure"), ("tuned", "figure_tuned")):
+            verdict = row["verdict"][reading]
+            assert verdict in table[line["id"]] and row[figure] in table[line["id"]]
+            assert (f"{verdict} with" in line["text"] and row[figure] in line["text"]) or verdict == "not registered"
+        assert row["title"] in line["text"] and row["caution"] in line["text"]
+
+
+def test_no_text_states_a_verdict_of_its_own():
+    """A lesson asks, cites the paper's numbers and explains; what holds is left to runs and to the study."""
+    told = re.compile(
+        r"\b(supported|contradicted|outperforms?|beats?|proves?|improves?|wins?|is (clearly |always |never )?(better|worse|superior|useless))\b"
+    )
+    for lesson in LESSONS:
+        for text in (*lesson.text, lesson.title, lesson.question):
+            assert not told.search(text), text
+    for question in QUESTIONS.values():
+        assert not told.search(question.title) and not told.search(question.about)

@@ -47,6 +47,7 @@
         const same = chosen === answer.answer;
         of.append(say("p", "", `${chosen === undefined ? "" : `You predicted: ${l.answers[chosen]}. `}${answer.recorded ? "The recorded run shows" : "Your run shows"}: ${l.answers[answer.answer]}${same ? ", as you predicted" : ""}.`), say("p", "", answer.sentence));
         if (answer.tally) of.append(M.make("p", { class: "soft" }, answer.tally));
+        of.append(...M.claims(l.claims));
         parts.push(of);
         const select = M.make("select", { "aria-label": l.tries.label, id: "lesson-value" }, ...l.tries.values.map((v) => new Option(v, v)));
         parts.push(M.make("div", { class: "lab-try" }, M.make("b", {}, "Now try: "), M.make("label", {}, `${l.tries.label} `, select), M.make("button", { type: "button", id: "lesson-try", on: { click: () => { M.shelved = false; trigger(TRY, { lesson: at, value: select.value }); } } }, "Run with it")));

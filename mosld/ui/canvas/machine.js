@@ -66,9 +66,9 @@
     return {
       wide: true, width: W, height: high, words: { x: 2, y: 2, w: start - 14, h: 208 }, scale,
       machines: model.groups.map((g, i) => {
-        const x0 = start + i * span, tight = n > 1, w1 = tight ? Math.max(104, span * 0.3) : 150, w2 = tight ? Math.max(112, span * 0.32) : 176;
-        const c1 = x0 + (tight ? 26 : 54), own = !g.first.sharedA && g.E > 1, top = tight ? 22 : 6;
-        const sum = { x: x0 + span - 24, y: 156, r: 14 }, last = g.first.sharedB ? 86 : 0, c2 = sum.x - 42 - w2 - (last ? last + 30 : 0);
+        const x0 = start + i * span, tight = n > 1, w1 = tight ? Math.max(92, span * 0.28) : 150, w2 = tight ? Math.max(106, span * 0.31) : 176;
+        const c1 = x0 + (tight ? 38 : 54), own = !g.first.sharedA && g.E > 1, top = tight ? 22 : 6;
+        const sum = { x: x0 + span - 24, y: 156, r: 14 }, last = g.first.sharedB ? 86 : 0, c2 = sum.x - (tight ? 30 : 42) - w2 - (last ? last + 30 : 0);
         const pitch = Math.min(72, (high - top) / g.E), boxes = Array.from({ length: g.E }, (_, e) => ({ x: c2, y: top + e * pitch + (high - top - g.E * pitch) / 2, w: w2, h: Math.max(3, pitch - (pitch > 30 ? 12 : 3)) }));
         const at = { x0, node: { x: i ? x0 : 92, y: nodeY }, W: { x: c1, y: top, w: w1, h: 46 }, router: g.d.router ? { x: c1, y: top + 66, w: w1, h: 90 } : null, A: own ? null : { x: c1, y: high - 128, w: w1, h: 122 }, boxes, sum, out: { x: sum.x + 38, y: sum.y } };
         if (g.d.middle && g.d.middle[1] === "task") at.tasks = M.header.tasks.map((_, t) => { const h = Math.min(34, 240 / M.header.tasks.length); return { x: (c1 + w1 + c2) / 2 - 34, y: 40 + t * h, w: 68, h: h - 5 }; });

@@ -25,7 +25,7 @@
     const strong = (e) => ({ class: g.E > 1 ? expert(e) : "ink", stroke: "currentColor", "stroke-width": r(g.E > 1 ? Math.max(1.5, 13 * Math.min(1, gate(e))) : 5), opacity: g.E > 1 && gate(e) < 0.02 ? 0.35 : 1 });
     const right = (b) => [b.x + b.w, b.y + b.h / 2], left = (b) => [b.x, b.y + b.h / 2];
     if (wide) {
-      const fork = node.x + 40;
+      const fork = Math.min(node.x + 40, at.W.x - 12);
       pen.line(`${key} x`, node.x + 15, node.y, fork, node.y, { ...grey, class: "ink" });
       for (const [name, box] of [["W", at.W], ["R", at.router], ["A", at.A]]) if (box) pen.path(`${key} x${name}`, curve(fork, node.y, ...left(box)), grey);
       const [ax, ay] = at.A ? right(at.A) : [at.W.x + at.W.w, at.W.y + 290 - 30];

@@ -30,13 +30,15 @@
   };
   // Rows of bars, one an arm: a label, bars to a common scale, the value of the arm chosen at the end.
   function bars(pen, key, label, x, y, w, arms, read, most, colour, thin) {
-    const values = arms.map((s) => (s.p ? read(s.p) : null)), high = thin ? 4 : arms.length > 2 ? 4 : arms.length > 1 ? 5 : 8, left = label ? 34 : 0;
-    if (label) pen.text(`${key} t`, x, y + 8, label, { class: "soft", "font-size": 11, ...quiet });
+    const values = arms.map((s) => (s.p ? read(s.p) : null)), high = thin ? 4 : arms.length > 2 ? 4 : arms.length > 1 ? 5 : 8, told = label && w > 92, left = told ? 34 : 0;
+    if (told) pen.text(`${key} t`, x, y + 8, label, { class: "soft", "font-size": 11, ...quiet });
     values.forEach((v, i) => v !== null && v !== undefined && M.markedBar(pen, `${key} ${i}`, x + left, y + i * (high + 1), (w - left - (thin ? 0 : 32)) * Math.min(1, v / most), high, arms[i].arm, colour));
     const own = arms.findIndex((s) => s.arm === M.pick.arm), v = values[own < 0 ? 0 : own];
     if (!thin && v !== null && v !== undefined) pen.text(`${key} v`, x + w, y + 9, N(v), { class: "soft num", "font-size": 11, "text-anchor": "end", ...quiet });
   }
-  const most = (arms, name) => Math.max(1e-12, ...arms.flatMap((s) => (s.p ? real(s.p[name]) : [])));
+  // One scale for all boxes of a kind, in every machine.
+  const all = () => M.header.arms.map((_, arm) => ({ arm, p: M.probeOf(arm) }));
+  const most = (name) => Math.max(1e-12, ...all().flatMap((s) => (s.p ? real(s.p[name]) : [])));
   const every = (arms, names, read, e) => arms.map((s) => s.p && `${named(s.arm)}${names.map(([n, word]) => `${word} ${M.text(read(s.p, n, e), 3)}`).join(", ")}`).filter(Boolean).join("\n");
 
   // W and the router.
@@ -68,8 +70,8 @@
     pen.rect(`${key} A`, box.x, box.y, box.w, box.h, { class: lit("A", "box"), rx: 8 }, { name: `${name}${lone ? "" : ", shared by all experts"}: ${told().split("\n").slice(1).join("; ")}`, tip: told, far: true, act: () => open({ arm: g.first.arm, expert: null }, "norms") });
     pen.text(`${key} A1`, box.x + 9, box.y + 18, lone ? name : `${name}, shared`, { class: "ink", "font-size": 13, "font-weight": 600, ...quiet });
     const x = box.x + 9, w = box.w - 18, gap = arms.length > 1 ? arms.length * 6 + 8 : 16;
-    bars(pen, `${key} An`, "norm", x, box.y + 28, w, arms, (p) => M.ofExpert(p[own[0]], 0), most(arms, own[0]), "ink");
-    bars(pen, `${key} As`, word, x, box.y + 28 + gap, w, arms, (p) => M.ofExpert(p[own[1]], 0), top(arms, own[1]), "ink");
+    bars(pen, `${key} An`, "norm", x, box.y + 28, w, arms, (p) => M.ofExpert(p[own[0]], 0), most(own[0]), "ink");
+    bars(pen, `${key} As`, word, x, box.y + 28 + gap, w, arms, (p) => M.ofExpert(p[own[1]], 0), top(own[1]), "ink");
     const y = box.y + 28 + 2 * gap, p = g.first.p, asks = p && !lone ? p.ask : null, sum = asks && asks.reduce((a, b) => a + (b || 0), 0);
     if (sum && y + 8 < box.y + box.h - 20) {
       pen.text(`${key} Aq`, x, y + 8, "asked", { class: "soft", "font-size": 11, ...quiet });
@@ -94,8 +96,8 @@
   const random = (n) => { const x = Math.sin(n * 12.9898) * 43758.5453; return x - Math.floor(x); };
   // The scale of steps: the largest so far in the run, so that a bar that shrinks is a step that shrinks.
   const tops = new Map();
-  function top(arms, name) {
-    const key = [M.run, M.name, M.linear(arms[0].arm), arms.map((s) => s.arm), name].join();
+  function top(name) {
+    const arms = all(), key = [M.run, M.name, arms.map((s) => M.linear(s.arm)), name].join();
     if (!tops.has(key)) { if (tops.size > 60) tops.clear(); tops.set(key, { seen: 0, most: 1e-12 }); }
     const kept = tops.get(key);
     for (; kept.seen < M.frames.length; kept.seen++) for (const s of arms) {
@@ -133,20 +135,20 @@
     if (tall && main && w > 90) pen.text(`${key} s`, x + w, box.y + 17, M.fit([percent, takes && takes.length ? takes.join(", ") : e === 0 && percent ? "of words" : ""].filter(Boolean).join(" · "), w - from, 11), { class: "soft", "font-size": 11, "text-anchor": "end", ...quiet });
     if (!known) return;
     if (tall) {
-      bars(pen, `${key} n`, w > 100 ? "norm" : "", x, box.y + 24, w, arms, (q) => M.ofExpert(q[name], e), most(arms, name), cls, w < 90);
+      bars(pen, `${key} n`, w > 100 ? "norm" : "", x, box.y + 24, w, arms, (q) => M.ofExpert(q[name], e), most(name), cls, w < 90);
       const gap = arms.length > 1 ? Math.min(6 * arms.length + 3, (box.h - 30) / 2) : 16;
-      bars(pen, `${key} z`, w > 100 ? word : "", x, box.y + 24 + gap, w, arms, (q) => M.ofExpert(q[size], e), top(arms, size), cls, w < 90);
+      bars(pen, `${key} z`, w > 100 ? word : "", x, box.y + 24 + gap, w, arms, (q) => M.ofExpert(q[size], e), top(size), cls, w < 90);
     } else if (box.h >= 13) {
       const left = box.h > 20 ? 74 : 34, y = box.y + box.h / 2 - 5;
       if (percent && box.h > 20) pen.text(`${key} s`, x + 36, box.y + box.h / 2 + 4, percent, { class: "soft", "font-size": 10.5, ...quiet });
-      bars(pen, `${key} n`, "", x + left, y, w - left, arms, (q) => M.ofExpert(q[name], e), most(arms, name), cls, true);
+      bars(pen, `${key} n`, "", x + left, y, w - left, arms, (q) => M.ofExpert(q[name], e), most(name), cls, true);
     }
   }
   M.drawShared = (pen, key, box, g) => { // one matrix next to the output for all experts
     const name = g.d.up, told = () => `${M.terms[name]}\nHere all experts share it.\n${every(g.arms, [[name, "norm"]], (p, n) => M.ofExpert(p[n], 0))}`;
     pen.rect(`${key} B`, box.x, box.y, box.w, box.h, { class: lit("B", "box"), rx: 8 }, { name: `${name}, shared`, tip: told, far: true, act: () => open({ arm: g.first.arm, expert: null }) });
     pen.text(`${key} B1`, box.x + 8, box.y + 18, `${name}, shared`, { class: "ink", "font-size": 12.5, "font-weight": 600, ...quiet });
-    bars(pen, `${key} Bn`, "", box.x + 8, box.y + 28, box.w - 16, g.arms, (p) => M.ofExpert(p[name], 0), most(g.arms, name), "ink", true);
+    bars(pen, `${key} Bn`, "", box.x + 8, box.y + 28, box.w - 16, g.arms, (p) => M.ofExpert(p[name], 0), most(name), "ink", true);
   };
   M.drawTasks = (pen, key, boxes, g, model) => boxes.forEach((box, t) => {
     const on = model.task === t;

@@ -19,6 +19,19 @@
     if (view) setTimeout(() => { const f = document.getElementById(`figure-${view}`); if (f) f.scrollIntoView({ block: "start" }); }, 250);
     else if (!quiet) window.scrollTo(0, 0);
   };
+  // To a claim's row in Compare. Gradio puts a tab that has no room into a menu.
+  M.toClaim = (id) => {
+    M.goto("compare");
+    let tries = 0;
+    const go = () => {
+      const row = document.querySelector(`#claim-${id}`);
+      const tab = [...document.querySelectorAll("#room-compare :is([role=tab], .overflow-dropdown button)")].find((b) => b.textContent.trim() === "Claims");
+      if (row && row.checkVisibility()) return row.scrollIntoView({ block: "center" });
+      if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
+      if (tries++ < 60) setTimeout(go, 100);
+    };
+    go();
+  };
   M.head = (element) => {
     element.querySelectorAll("nav button").forEach((b) => b.addEventListener("click", () => M.goto(b.dataset.room)));
     window.addEventListener("popstate", () => show(M.room()));

@@ -40,6 +40,14 @@
     fill();
     return place;
   };
+  // What the registered study says of a claim, in the report's words, and the way to its table, where there is one.
+  M.claims = (list) => (list || []).map((c) => {
+    const words = M.make("p", { class: "lab-claim", "data-claim": c.id }), text = M.make("span", {});
+    M.words(text, c.text);
+    words.append(text);
+    if (M.rooms) words.append(" ", M.make("button", { type: "button", on: { click: () => M.toClaim(c.id) } }, "All claims"));
+    return words;
+  });
   M.under = () => { // the line under the sentence: what is shown, by which marks
     const size = M.make("button", { type: "button", class: "lab-size", "aria-label": "Second bar: step or gradient", on: { click: () => { M.size = M.size === "step" ? "grad" : "step"; M.changed("choice"); paint(); } } });
     const paint = () => { size.textContent = M.size === "step" ? "bars: step" : "bars: gradient"; };
@@ -51,7 +59,7 @@
   };
 
   M.watch = (element) => {
-    const says = M.make("h2", { class: "lab-says" }), ask = M.make("div", { class: "lab-ask", hidden: true }), outcome = M.make("p", { class: "lab-outcome", role: "status", hidden: true }), differs = M.make("p", { class: "lab-differs", hidden: true });
+    const says = M.make("h2", { class: "lab-says" }), ask = M.make("div", { class: "lab-ask", hidden: true }), outcome = M.make("div", { class: "lab-outcome", role: "status", hidden: true }), differs = M.make("p", { class: "lab-differs", hidden: true });
     const place = M.make("div", { class: "lab-place" }), card = M.make("section", { class: "lab-card lab-machine", id: "figure-machine", "aria-label": "The machine" }, says, ask, outcome, differs, M.under(), place);
     element.replaceChildren(card, M.small());
     const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.open(), f.probed, f.step, M.state, M.note, M.pick.arm, M.layer, M.projection, M.size, M.playing, M.ring && M.ring.until > Date.now()].join(); };
@@ -65,8 +73,13 @@
       guess(open);
       const told = M.asking && M.replay && M.asking.answer !== null && M.told && M.told.name === M.asking.question.name ? M.told : null;
       outcome.hidden = !told;
-      if (told) M.words(outcome, (M.asking.answer < 0 ? "" : `You guessed: ${M.asking.question.answers[M.asking.answer]}. `) + `This run: ${M.asking.question.answers[told.answer]}${M.asking.answer === told.answer ? ", as you guessed" : ""}. ${told.sentence}`);
-      const other = M.header && M.controls && M.controls.mark && M.controls.mark !== M.header.mark;
+      if (told && outcome.of !== told.name + M.asking.answer) {
+        outcome.of = told.name + M.asking.answer;
+        const first = M.make("p", {});
+        M.words(first, (M.asking.answer < 0 ? "" : `You guessed: ${M.asking.question.answers[M.asking.answer]}. `) + `This run: ${M.asking.question.answers[told.answer]}${M.asking.answer === told.answer ? ", as you guessed" : ""}. ${told.sentence}`);
+        outcome.replaceChildren(first, ...M.claims(M.asking.question.claims));
+      }
+      const other = !M.wishes && M.header && M.controls && M.controls.mark && M.controls.mark !== M.header.mark;
       differs.hidden = !other;
       if (other) M.words(differs, `Not these settings: the picture is of another run. Run mine takes ${M.controls.about}.`);
       const now = Date.now();

@@ -6,7 +6,6 @@ trained again, what was stopped goes on. They take a place among the runs that m
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,14 +17,13 @@ from mosld.studies.shelf import BY, Kept, alone, read
 from mosld.ui.canvas import alone as alone_view
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.limits import Limits
-from mosld.ui.session import Session, renamed, say
+from mosld.ui.session import Session, renamed
 from mosld.ui.shown import shown
 from mosld.ui.wire import short, to_json
-from mosld.ui.work import Say, Stopped, Work
+from mosld.ui.work import Say, Work, claim_work, follow
 
 STATUS = '<p class="lab-note" role="status" data-text="."></p>'
 WORK = "compare-alone"  # in session.tabs: the last _Tasks
-log = logging.getLogger(__name__)
 
 
 class _Tasks(Work):
@@ -71,13 +69,10 @@ class Alone:
         """Check what was asked for; what is planned waits for its place among the runs."""
         try:
             session = self.lab.visitor(request)
-            under_way = session.tabs.get(WORK)
-            if isinstance(under_way, _Tasks) and under_way.begun and not under_way.done.is_set():
-                raise ConfigError("alone: tasks are being trained alone already; press Stop first.")
-            session.tabs[WORK] = plan(session, self.shelf(session), run, by)
+            work = claim_work(session, WORK, lambda: plan(session, self.shelf(session), run, by))
         except ConfigError as problem:
             return self.lab.refused(problem, 4)
-        return gr.skip(), "Waiting for a free place …", picture_of(session.tabs[WORK]), gr.update(interactive=False), gr.update(interactive=True)
+        return gr.skip(), "Waiting for a free place …", picture_of(work), gr.update(interactive=False), gr.update(interactive=True)
 
     def stream(self, request: gr.Request) -> Iterator[tuple]:
         """Train what was planned; closed by gradio when the page is."""
@@ -86,20 +81,10 @@ class Alone:
         if not isinstance(work, _Tasks) or work.begun:
             yield (gr.skip(),) * 5
             return
-        seen, sentence, feed = 0, "", gr.skip()
-        try:
-            for sentence, _ in work.reports(session):
-                picture, seen = picture_of(work) if len(work.found) != seen else gr.skip(), len(work.found)
-                yield gr.skip(), sentence, picture, gr.skip(), gr.skip()
-            sentence = "Each task has been trained alone."
-        except Stopped as stopped:
-            sentence = f"{stopped}{sentence and ' at ' + sentence}; press the button to go on."
-        except ConfigError as problem:
-            feed, sentence = say(str(problem), error=True), ""
-        except Exception:  # the visitor gets one sentence, the server's log the traceback
-            log.exception("training tasks alone failed")
-            feed, sentence = say("The tasks alone broke off inside the lab; press the button to go on.", error=True), ""
-        yield feed, sentence, picture_of(work), gr.update(interactive=True), gr.update(interactive=False)
+        seen = 0
+        for feed, sentence, over in follow(work, session, "Each task has been trained alone."):
+            picture, seen = picture_of(work) if over or len(work.found) != seen else gr.skip(), len(work.found)
+            yield feed, sentence, picture, *((gr.update(interactive=True), gr.update(interactive=False)) if over else (gr.skip(), gr.skip()))
 
     def stop(self, request: gr.Request) -> str:
         work = self.lab.visitor(request).tabs.get(WORK)

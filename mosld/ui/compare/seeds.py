@@ -7,7 +7,6 @@ The runs lie in the visitor's folder under `seeds/`; what has ended is not train
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from mosld.config import ConfigError, RunConfig
 from mosld.studies.statistics import mean, paired_interval, spread
 from mosld.ui.compare.shelf import shelf
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
-from mosld.ui.session import renamed, runs, say
+from mosld.ui.session import renamed, runs
 from mosld.ui.shown import shown
-from mosld.ui.work import Say, Stopped, Work
+from mosld.ui.work import Say, Work, claim_work, follow
 
 TITLE = "Seeds"
 SEEDS = 3
@@ -33,7 +32,6 @@ MARKUP = (
     '<tr data-each="rows"><th scope="row" data-text="name"></th><td data-text="mean"></td><td data-text="spread"></td><td data-text="each"></td>'
     '<td data-text="against"></td></tr></tbody></table></div><p data-each="words" data-text="."></p></section>'
 )
-log = logging.getLogger(__name__)
 
 
 class _Repeats(Work):
@@ -97,22 +95,14 @@ def place(lab: Lab) -> None:
     def plan(request: gr.Request, chosen) -> tuple:
         try:
             session = lab.visitor(request)
-            before = session.tabs.get(WORK)
-            if isinstance(before, _Repeats) and before.begun and not before.done.is_set():
-                raise ConfigError("seeds: a run is being repeated already; press Stop first.")
             kept = shelf(session).get(str(chosen))
             if kept is None or kept.event != "end":
                 raise ConfigError("run: choose one that has ended; let one end first.")
             limits.check(kept.config)
             own = [row.over(kept.tasks)[0] for row in kept.rows]
             folder = next(f for f in runs(session.folder) if f.name == chosen)
-            work = session.tabs[WORK] = _Repeats(
-                str(chosen),
-                renamed(kept.config, {n: str(p) for n, p in session.own.items()}),
-                own,
-                session.folder / "seeds" / folder.name,
-                limits.seconds,
-            )
+            config, place = renamed(kept.config, {n: str(p) for n, p in session.own.items()}), session.folder / "seeds" / folder.name
+            work = claim_work(session, WORK, lambda: _Repeats(str(chosen), config, own, place, limits.seconds))
         except ConfigError as problem:
             return lab.refused(problem, 3)
         return gr.skip(), drawn(work, "Waiting for a free place …"), gr.update(interactive=False), gr.update(interactive=True)
@@ -123,18 +113,8 @@ def place(lab: Lab) -> None:
         if not isinstance(work, _Repeats) or work.begun:
             yield (gr.skip(),) * 4
             return
-        feed, note = gr.skip(), "Every seed has its own questions, batches and initial values."
-        try:
-            for sentence, _ in work.reports(session):
-                yield gr.skip(), drawn(work, sentence), gr.skip(), gr.skip()
-        except Stopped as stopped:
-            note = f"{stopped}; press the button to go on."
-        except ConfigError as problem:
-            feed = say(str(problem), error=True)
-        except Exception:  # the visitor gets one sentence, the server's log the traceback
-            log.exception("repeating a run failed")
-            feed = say("The repeats broke off inside the lab; press the button to go on.", error=True)
-        yield feed, drawn(work, note), gr.update(interactive=True), gr.update(interactive=False)
+        for feed, sentence, over in follow(work, session, "Every seed has its own questions, batches and initial values."):
+            yield feed, drawn(work, sentence), *((gr.update(interactive=True), gr.update(interactive=False)) if over else (gr.skip(), gr.skip()))
 
     def halt(request: gr.Request) -> None:
         work = lab.look(request).tabs.get(WORK)

@@ -30,6 +30,7 @@ class Lesson:
 
     `marks`: what each answer looks like in that picture, as the script reads it. `beside`: the task whose result of the runs before the last
     is drawn beside it. `tries`: the one setting offered at the end, and values of it. `merges`: `evaluate` gets runs with their folders.
+    `claims`: those of the study that it touches; their verdicts stand with the answer.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Lesson:
     evaluate: Callable[..., tuple[int, str]]
     beside: str = ""
     merges: bool = False
+    claims: tuple[str, ...] = ()
 
 
 def described(config: RunConfig) -> str:
@@ -200,6 +202,7 @@ LESSONS: tuple[Lesson, ...] = (
         ("method", ("mosld", "mtl-lora")),
         _one_for_many,
         beside="world/mood",
+        claims=("C10",),
     ),
     Lesson(
         "The router",
@@ -218,6 +221,7 @@ LESSONS: tuple[Lesson, ...] = (
         ({"bits": [0, 0.05]}, {"bits": [0.05, 0.5]}, {"bits": [0.5, 1]}),
         ("top_k", ("1", "4")),
         _router,
+        claims=("C11",),
     ),
     Lesson(
         "Sharing A",
@@ -236,6 +240,7 @@ LESSONS: tuple[Lesson, ...] = (
         ({"arm": 0}, {"arm": 1}, {"arm": 2}, None),
         ("experts", ("2", "8")),
         _sharing,
+        claims=("C5",),
     ),
     Lesson(
         "Dropout on A",
@@ -252,6 +257,7 @@ LESSONS: tuple[Lesson, ...] = (
         ({"arm": 2}, {"arm": 1}, None),
         ("dropout_on", ("B", "activations")),
         _dropout,
+        claims=("C3", "C6"),
     ),
     Lesson(
         "Who is updated more?",
@@ -269,6 +275,7 @@ LESSONS: tuple[Lesson, ...] = (
         ({"side": 1}, {"side": -1}, None, {"side": 0}),
         ("experts", ("2", "8")),
         _who,
+        claims=("C4",),
     ),
     Lesson(
         "What does a router read?",
@@ -286,6 +293,7 @@ LESSONS: tuple[Lesson, ...] = (
         ({"reads": "word"}, {"reads": "task"}, None, None),
         ("top_k", ("1", "4")),
         _what_is_read,
+        claims=("C11",),
     ),
     Lesson(
         "Merging or mixing?",

@@ -18,6 +18,7 @@ import gradio as gr
 from mosld.config import ConfigError, RunConfig
 from mosld.ui.canvas.base import after
 from mosld.ui.controls import label
+from mosld.ui.evidence import quoted
 from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.learn.lessons import LESSONS, Lesson, described
 from mosld.ui.session import BUSY, Session, runs, say
@@ -74,6 +75,7 @@ def told() -> list[dict]:
                 "beside": lesson.beside and (short(lesson.beside) if lesson.beside != "*" else "*"),
                 "mark": mark(lesson.runs[-1]),
                 "tries": {"label": label(name), "values": values},
+                "claims": quoted(lesson.claims),
             }
         )
     return out

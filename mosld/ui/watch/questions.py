@@ -1,6 +1,7 @@
 """Questions to try, in place of presets: each has two or three answers to guess among, settings, and a function that reads the answer from a run.
 
 - `QUESTIONS`: all of them by name, the page's own settings first. `Question.evaluate(log)`: (index of the answer, sentence with the run's numbers).
+- `offered()`: what the page is given of them.
 
 No text here holds a number of a run. A recorded run of each is shipped (`mosld.ui.record`); it plays as soon as the question is chosen.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mosld.config import RunConfig
-from mosld.ui.evidence import CLOSE, WORDS, against, idle, imbalances, means, share, signed, told
+from mosld.ui.evidence import CLOSE, WORDS, against, idle, imbalances, means, quoted, share, signed, told
 from mosld.ui.watch.sentence import ALIKE, TELLS, number, yardstick
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Question:
     answers: tuple[str, ...]
     config: RunConfig
     evaluate: Callable[[RunLog], tuple[int, str]]
+    claims: tuple[str, ...] = ()  # of the study, whose verdicts stand with the answer
 
 
 def _dropout(log: RunLog) -> tuple[int, str]:
@@ -85,6 +87,7 @@ QUESTIONS: dict[str, Question] = {
         ("By every definition", "By some only", "By none"),
         RunConfig(),
         _dropout,
+        ("C4",),
     ),
     "reads": Question(
         "What does a router look at?",
@@ -92,6 +95,7 @@ QUESTIONS: dict[str, Question] = {
         ("The word, always", "The task, always", "It depends on what it is given"),
         RunConfig(**SMALL, steps=100, dropout=0, arms="router=token,text,instruction;router_lr=1,1,10" if "router" in RunConfig.model_fields else ""),
         _reads,
+        ("C11",),
     ),
     "specialise": Question(
         "Do experts become specialists for tasks?",
@@ -99,6 +103,7 @@ QUESTIONS: dict[str, Question] = {
         ("Hardly", "Somewhat", "Mostly"),
         RunConfig(**SMALL, steps=100, dropout=0, arms="balance=0,0.01"),
         _specialists,
+        ("C11",),
     ),
     "collapse": Question(
         "Can a router collapse?",
@@ -113,6 +118,7 @@ QUESTIONS: dict[str, Question] = {
         ("Shared ends ahead", "One each ends ahead", CLOSE),
         RunConfig(**SMALL, steps=80, dropout=0, arms="share=A,none"),
         _first_or_second(("one shared A", "one each")),
+        ("C2",),
     ),
     "conflict": Question(
         "Do experts help tasks that conflict?",
@@ -120,6 +126,7 @@ QUESTIONS: dict[str, Question] = {
         ("LoRA ends ahead", "MoSLD ends ahead", CLOSE),
         RunConfig(**SMALL, steps=80, tasks="world/mood,world/opposite,world/actor,world/acted_on", arms="method=lora,mosld"),
         _first_or_second(("LoRA", "MoSLD")),
+        ("C2", "C10"),
     ),
     "optimisers": Question(
         "Does AdamW hide who is updated more?",
@@ -127,5 +134,11 @@ QUESTIONS: dict[str, Question] = {
         ("Yes: SGD shows what AdamW hides", "No: both show the same"),
         RunConfig(**SMALL, steps=60, dropout=0, arms="optimiser=adamw,sgd;lr=0.003,0.5"),
         _optimisers,
+        ("C4",),
     ),
 }
+
+
+def offered() -> list[dict]:
+    """The questions as the page draws them."""
+    return [{"name": n, "title": q.title, "about": q.about, "answers": q.answers, "claims": quoted(q.claims)} for n, q in QUESTIONS.items()]

@@ -13,7 +13,7 @@ from mosld.ui.facts import facts
 from mosld.ui.handlers import SPEEDS
 from mosld.ui.lab import Lab
 from mosld.ui.shown import shown
-from mosld.ui.watch.questions import QUESTIONS
+from mosld.ui.watch.questions import offered
 
 FACTS = (
     '<div class="lab-facts"><p data-if="problem" data-text="problem"></p><p data-if="note" data-text="note"></p>'
@@ -41,8 +41,7 @@ class Panel:
 def panel(controls: Controls, folds: dict[str, gr.blocks.Block]) -> Panel:
     """Put the panel on the page; `folds` gets what a link can hide, by name."""
     with gr.Column(elem_id="fold-preset", min_width=0) as folds["preset"]:
-        offered = json.dumps([{"name": n, "title": q.title, "about": q.about, "answers": q.answers} for n, q in QUESTIONS.items()])
-        script = after(f"M.questions(element.querySelector('.lab-questions'), {offered}, (name, data) => trigger('choose', data))")
+        script = after(f"M.questions(element.querySelector('.lab-questions'), {json.dumps(offered())}, (name, data) => trigger('choose', data))")
         questions = gr.HTML(html_template='<div class="lab-questions"></div>', js_on_load=script, elem_id="questions", apply_default_css=False)
     controls.mixture()
     controls.method()
