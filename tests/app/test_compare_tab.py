@@ -10,8 +10,10 @@ import gradio as gr
 import pytest
 
 from mosld.config import ConfigError, RunConfig
+from mosld.studies.claims.arms import SETTINGS, quick
 from mosld.tasks import catalogue
 from mosld.training.runlog import RunLog
+from mosld.ui.compare import claims
 from mosld.ui.compare.alone import Alone
 from mosld.ui.compare.shelf import overlay, shelf, table
 from mosld.ui.controls import Controls, task_choices
@@ -103,13 +105,14 @@ def test_nothing_yet():
     assert data["rows"] == [] and "There is none yet: press Run mine in Watch." in data["note"]
 
 
-def press(alone: Alone, run, by, stop: bool = False) -> tuple[list, str]:
-    """Press the button, and Stop once a step is made: what the stream yielded, and its last sentence."""
+def press(alone: Alone, run, by, stop: int | None = None) -> tuple[list, str]:
+    """Press the button, and Stop once a step beyond `stop` is made: what the stream yielded, and its last sentence."""
     assert "Waiting" in alone.plan(VISITOR, run, by)[1]
     out = []
     for item in alone.stream(VISITOR):
         out.append(item)
-        if stop and "step" in item[1]:
+        step = re.search(r"step (\d+) of", str(item[1]))
+        if stop is not None and step and int(step[1]) > stop:
             alone.stop(VISITOR)
     return json.loads(out[-1][2]), out[-1][1]
 
@@ -137,13 +140,13 @@ def test_stopped_and_gone_on_with(lab):
     long = dataclasses.replace(kept, config=kept.config.replace(steps=5000))
     alone = Alone(lab, lambda session: {"run-0007": long})
 
-    def stopped_at() -> int:
-        data, sentence = press(alone, "run-0007", "steps", stop=True)
+    def stopped_at(beyond: int) -> int:
+        data, sentence = press(alone, "run-0007", "steps", stop=beyond)
         assert data["alone"] == [[None, None]]
         return int(re.fullmatch(r"Stopped at mood alone, task 1 of 2: step (\d+) of 5000; press the button to go on\.", sentence)[1])
 
-    first = stopped_at()
-    assert 0 < first < 5000 and first < stopped_at() < 5000
+    first = stopped_at(0)
+    assert 0 < first < 5000 and first < stopped_at(first) < 5000
 
 
 def test_a_closed_page_stops_the_tasks_alone(lab):
@@ -199,3 +202,26 @@ def test_seeds_give_mean_spread_and_the_paired_interval_in_words():
     )
     assert summary(["a", "b"], [[0.8, 0.7], [0.7, 0.8], [0.8, 0.8]], 600)["words"][0].startswith("b and a are not told apart")
     assert summary(["a", "b"], shares[:1], 600)["words"] == ["One seed says nothing about seeds."]
+
+
+# A quick version of a claim.
+
+
+def test_a_quick_version_of_a_claim_stands_beside_the_stored_result(tmp_path):
+    small = dataclasses.replace(quick(SETTINGS["nano-world"]), steps=2, seeds=2, scored=4)
+    work, told = claims._Quick("C3", tmp_path / "claims", Limits.from_environment({}), small), []
+    work.train(lambda sentence, share=None: told.append(sentence))
+    assert [t.split(":")[0] for t in told] == [f"Run {n} of 4" for n in range(1, 5)]
+    row = next(r for r in claims.found(work, "done")["rows"] if r["id"] == "C3")
+    (line,) = row["live"]
+    assert "MoSLD minus MoSL" in line and "2 seeds" in line and f"Stored: {row['recipe']} {row['figure']}." in line and row["told"] == "done"
+    again = claims._Quick("C3", tmp_path / "claims", Limits.from_environment({}), small)
+    again.train(lambda *_: pytest.fail("it was trained again"))
+    assert again.live == work.live
+    assert all(not r["live"] and not r["told"] for r in claims.found(work)["rows"] if r["id"] != "C3")
+
+
+def test_the_quick_version_of_c1_counts(tmp_path):
+    work = claims._Quick("C1", tmp_path, Limits.from_environment({}))
+    work.train(lambda *_: None)
+    assert "MoLA 22,282,240" in work.live[0] and "MoSLD 13,893,632" in work.live[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from gradio.context import get_render_context
@@ -18,6 +19,9 @@ from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.limits import Limits
 from mosld.ui.shown import shown
 from mosld.ui.work import Say, Work, claim_work, follow
+
+if TYPE_CHECKING:
+    from mosld.studies.claims.claim import Setting
 
 TITLE = "Claims"
 WORK = "compare-claims"  # in session.tabs: the last _Quick
@@ -41,9 +45,9 @@ PRESS = "element.addEventListener('click', (e) => { const b = e.target.closest('
 class _Quick(Work):
     """One press of a button: a claim's deciding arms, three seeds each, at a tenth of the steps; and what came out so far."""
 
-    def __init__(self, claim: str, folder: Path, limits: Limits):
+    def __init__(self, claim: str, folder: Path, limits: Limits, setting: Setting | None = None):
         super().__init__(self.train, limits.seconds)
-        self.claim, self.folder, self.limits = claim, folder, limits
+        self.claim, self.folder, self.limits, self.setting = claim, folder, limits, setting
         self.live: list[str] = []
 
     def train(self, say: Say) -> None:
@@ -57,7 +61,7 @@ class _Quick(Work):
             n = counts()
             self.live = [f"Counted now: {', '.join(f'{name} {value:,}' for name, value in n.items())}."]
             return
-        setting = quick(SETTINGS[SETTING])
+        setting = self.setting or quick(SETTINGS[SETTING])
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         known, wishes = load(self.folder), quick_wishes([self.claim], setting)
         for wish in wishes:
