@@ -136,7 +136,7 @@ def _index(pages: dict[str, str]) -> str:
         "This is a recording of the lab where such mixtures are trained live."
     )
     questions = "".join(
-        f'<li><a href="watch.html?question={name}">{escape(q.title)}</a> <span>{escape(q.about)}</span></li>' for name, q in QUESTIONS.items()
+        f'<li><a href="watch.html?question={q["name"]}">{escape(q["title"])}</a> <span>{escape(q["about"])}</span></li>' for q in offered()
     )
     lessons = "".join(f'<li><a href="learn.html?lesson={n}">{escape(lesson["title"])}</a></li>' for n, lesson in enumerate(told(), 1))
     lists = f"<div><h2>Questions to watch</h2><ul>{questions}</ul></div><div><h2>Lessons</h2><ol>{lessons}</ol></div>"
