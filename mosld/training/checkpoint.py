@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 VALUES, TENSORS = "checkpoint.json", "state.safetensors"
 PART = re.compile(r"\.(run\.json|frames\.jsonl|checkpoint\.json|trial)-\d+-\d+")  # as mosld.files names them
+GENERATORS = 5056, 16  # bytes of the state of a generator on a processor, and on a CUDA device
 NAME = re.compile(r"checkpoint-\d{6,}(-\d+)?")
 
 
@@ -113,11 +114,14 @@ def load(trainer: Trainer, folder: Path) -> None:
         tensors = load_file(place / TENSORS)
     except (SafetensorError, OSError) as error:
         raise _unfit(folder, f"{TENSORS} cannot be read", error) from None
-    expected = dict(_expected(trainer))
+    expected, moved = dict(_expected(trainer)), []
     for name, tensor in tensors.items():
         if name not in expected:
             raise _unfit(folder, f"{TENSORS} has a tensor '{name[:60]}' that this run does not have")
         like = expected[name]
+        if name.endswith("/generator") and {len(tensor), len(like)} == set(GENERATORS) and tensor.dtype == like.dtype:
+            moved.append(name)
+            continue
         if tensor.shape != like.shape or tensor.dtype != like.dtype:
             raise _unfit(folder, f"'{name}' in {TENSORS} is {list(tensor.shape)} of {tensor.dtype}, not {list(like.shape)} of {like.dtype}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -130,7 +134,10 @@ def load(trainer: Trainer, folder: Path) -> None:
         arm.handle.load(place / "arms" / str(i))
     for i, (arm, hot) in enumerate(zip(trainer.arms, values["arms"], strict=True)):
         try:
-            arm.handle.generator.set_state(tensors[f"{i}/generator"])
+            if f"{i}/generator" in moved:
+                arm.handle.generator.manual_seed(trainer.config.seed * 1_000_003 + values["step"])
+            else:
+                arm.handle.generator.set_state(tensors[f"{i}/generator"])
         except RuntimeError as error:
             raise _unfit(folder, f"'{i}/generator' is no state of a generator", error) from None
         arm.lr, arm.handle.dropout, arm.handle.balance = hot["lr"], hot["dropout"], hot["balance"]
@@ -143,6 +150,8 @@ def load(trainer: Trainer, folder: Path) -> None:
     if trainer.main:
         tidy(folder, place.name)
     trainer.step, trainer.seconds, trainer.changes = values["step"], values["seconds"], list(values["changes"])
+    if moved:
+        trainer.changes.append("Dropout is drawn anew from here: the run goes on on another kind of device.")
 
 
 def _unfit(folder: Path, what: str, error: Exception | None = None) -> ConfigError:

@@ -17,7 +17,8 @@ from mosld.config import ConfigError, RunConfig
 from mosld.tasks import check
 from mosld.ui.controls import HIDEABLE, Controls
 from mosld.ui.facts import facts
-from mosld.ui.session import Session, message, say, shared
+from mosld.ui.folders import shared
+from mosld.ui.session import Session, message, say
 from mosld.ui.sessions import Sessions
 from mosld.ui.watch.questions import QUESTIONS
 from mosld.ui.wire import short

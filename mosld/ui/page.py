@@ -11,7 +11,7 @@ from __future__ import annotations
 import gradio as gr
 
 from mosld.tasks import catalogue, example
-from mosld.ui import api
+from mosld.ui import api, gpu
 from mosld.ui.canvas.base import after
 from mosld.ui.canvas.page import BAR_HTML, BAR_SCRIPT, FEED_HTML, HEAD_HTML, bundle
 from mosld.ui.compare import room as compare
@@ -38,6 +38,7 @@ ROOMS = {
 def build(limits: Limits | None = None) -> gr.Blocks:
     """The interface. Nothing is loaded and no torch is imported before somebody is there to use it."""
     limits = limits or Limits.from_environment()
+    gpu.ready()
     tasks = task_choices(catalogue())
     scripts = bundle({label: example(name) for label, name in tasks})
     controls = Controls(tasks)

@@ -1,21 +1,16 @@
-"""One visitor's session: its run, its files, its folder. The only module of the page that meets torch, and that only once needed.
+"""One visitor's session: its run, its files, its folder.
 
-- `Session`: wishes (`prepare`, `go_on`, `toggle`, `pause`, `halt`, `change`), each carried out at once, the last one counts; `ask` looks into
-  the run; `news` is what a page has not got yet, `stream` the same as an iterator.
-- `message`, `say`: what is sent to the page; `runs`: run directories; `warm`: what takes seconds, once for all.
-- `computing`: inside the block this thread computes, when its turn comes, with the threads of one run.
+- `Session`: wishes (`prepare`, `go_on`, `toggle`, `pause`, `halt`, `change`), each noted at once, the last one counts; `ask` looks into
+  the run; `news` is what a page has not got yet, from an index on and in pieces, `stream` the same as an iterator.
+- `message`, `say`: what is sent to the page, JSON texts for `canvas/store.js`.
 
-A run trains in a thread of its own, on its turn, once it has a place (`turns.py`). Nothing waits for the page: packed frames are kept, and a page
-fetches those from an index on, in pieces. A run whose messages nobody fetches any more is paused, which writes its checkpoint; its place is given
-back whenever it rests. Messages are JSON texts for `canvas/store.js`.
+How a run is carried out is in `carry.py`, where it lies on disk in `folders.py`, what meets torch in `compute.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import queue
 import re
 import secrets
 import shutil
@@ -24,21 +19,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.limits import AWAY_SECONDS, UPLOAD_BYTES, UPLOADS, Limits, size
-from mosld.ui.turns import FIRST, QUESTION, TRAINING, Places, Ticket, Turn, Turns
-from mosld.ui.wire import Packer, header, to_json
+from mosld.ui.carry import Carrying, Run
+from mosld.ui.compute import computing
+from mosld.ui.folders import folder_name, renamed, runs, shared
+from mosld.ui.limits import UPLOAD_BYTES, UPLOADS, Limits
+from mosld.ui.turns import QUESTION, Places, Turns
+from mosld.ui.wire import to_json
 
-TICK = 0.1  # seconds between two looks of who waits
+TICK = 0.1  # seconds between two looks for news
 PIECE = 256_000  # characters of frames in one message
-KEPT_RUNS = 8  # run directories of one visitor
-KEY = re.compile(r"[A-Za-z0-9_-]{22}")  # what secrets.token_urlsafe(16) gives
 BUSY = ("waiting", "loading", "running")
-log = logging.getLogger(__name__)
 
 
 def message(k: str, **fields) -> str:
@@ -51,42 +44,7 @@ def say(sentence: str, state: str | None = None, error: bool = False) -> str:
     return message("say", note=sentence, kind="error" if error else "", **({"state": state} if state else {}))
 
 
-def folder_name(key: str) -> str:
-    """The name of a session's folder: from the key it can be told, but not the key from it, so that nobody who lists the folders has a key."""
-    return "s-" + hashlib.sha256(key.encode()).hexdigest()[:32]
-
-
-class _Run:
-    """One run: what is wished of it, and the thread that carries it out. `goal`: train until that step, 0 is pause."""
-
-    def __init__(self, config: RunConfig, folder: Path):
-        self.config, self.folder, self.trainer = config, folder, None
-        self.goal, self.step, self.first, self.pace = 0, -1, 0, 0.0  # step: the last one made; pace: seconds a step since step `first`
-        self.brisk = False  # only a few steps are wanted: the visitor's delay is for the others
-        self.packer: Packer | None = None
-        self.dropped = False  # the visitor has moved on: nothing it says counts any more
-        self.leaving = False  # its thread has decided to end
-        self.thread: threading.Thread | None = None
-        self.ticket = Ticket(0, lambda: None)
-        self.using = threading.Lock()  # held by who uses the trainer
-        self.asked: queue.SimpleQueue = queue.SimpleQueue()  # (question, Future) to be answered between two steps
-
-    def left(self) -> float | None:
-        """Seconds until it comes to its goal, as far as it can be told."""
-        return max(0, self.goal - self.step) * self.pace if self.pace else None
-
-    def answer(self, trainer) -> None:
-        """Answer what was asked so far."""
-        while not self.asked.empty():
-            question, future = self.asked.get()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(question(trainer))
-                except BaseException as problem:  # the one who asked gets it
-                    future.set_exception(problem)
-
-
-class Session:
+class Session(Carrying):
     """A visitor. `state` is idle, waiting, loading, running, paused, ended or failed."""
 
     def __init__(self, limits: Limits, root: Path, key: str = "", places: Places | None = None, turns: Turns | None = None):
@@ -103,7 +61,7 @@ class Session:
         self.places, self.turns = places or Places(limits.runs, limits.memory), turns or Turns(limits.workers, limits.threads)
         self.parked: Callable[[], None] = lambda: None  # told that memory was given back
         self.make_room: Callable[[int], None] = lambda size: None  # asks other sessions for memory
-        self._run: _Run | None = None
+        self._run: Run | None = None
         self._header: str | None = None
         self._frames: list[str] = []  # packed frames of the run
         self._lock = threading.RLock()
@@ -128,7 +86,7 @@ class Session:
         with self._lock:
             before = self._run
             self.run += 1
-            run = _Run(config, self.folder / f"run-{self.run:04d}")
+            run = Run(config, self.folder / f"run-{self.run:04d}")
             self._drop()  # its place is given back before the new one is asked for
             try:
                 self._begin(run, steps or config.steps, steps is not None)
@@ -326,7 +284,7 @@ class Session:
         names = {str(path): name for name, path in self.own.items()}
         config = renamed(kept.config, names)
         with self._lock:
-            run = self._run = _Run(config, found[-1])
+            run = self._run = Run(config, found[-1])
             run.step = run.goal = kept.frames[-1].step
             self._start(run, kept)
             self._frames = [to_json(run.packer.pack(frame)) for frame in kept.frames]
@@ -359,20 +317,6 @@ class Session:
             self.places.leave(run.ticket) if not run.ticket.inside else None
         self._header, self._frames = None, []
 
-    def _begin(self, run: _Run, goal: int, brisk: bool) -> None:
-        """A thread for a run; it waits for its place. Raises ConfigError where too many wait."""
-        run.ticket = Ticket(size(run.config), run.left)
-        self.places.ask(run.ticket)
-        run.goal, run.brisk, run.leaving, self._run = goal, brisk, False, run
-        run.thread = threading.Thread(target=self._carry_out, args=(run, run.ticket), daemon=True)
-        self.fetched = time.monotonic()
-        self._tell("waiting", "")
-        run.thread.start()
-
-    def _tell(self, state: str, note: str, error: bool = False) -> None:
-        self.state, self.note, self.error = state, note, error
-        self._news.notify_all()
-
     def _words(self) -> str:
         """The sentence that stands now; of who waits, its place in the line."""
         run = self._run
@@ -384,204 +328,10 @@ class Session:
         about = "" if seconds is None else ", about a minute" if seconds < 90 else f", about {seconds / 60:.0f} minutes"
         return f"Waiting for a place: number {place} in line{about}. Everything here can be looked at meanwhile."
 
-    def _rest(self, run: _Run) -> None:
+    def _rest(self, run: Run) -> None:
         """The state of a run that was withdrawn before it began."""
         if run.step >= 0:
             self._tell("paused", f"Paused at step {run.step}.")
         else:
             self._run = None
             self._tell("idle", "Not started.")
-
-    def _start(self, run: _Run, runlog) -> None:
-        with self._lock:
-            if not run.dropped:
-                run.packer, self._header, self._frames = Packer(runlog), to_json(header(runlog)), []
-                self._news.notify_all()
-
-    def _carry_out(self, run: _Run, ticket: Ticket) -> None:
-        """The thread of a run. The trainer itself writes every frame and, whatever ends it, the adapters."""
-        ending: tuple[str, str, bool] | None = None
-        try:
-            inside = self.places.wait(ticket)
-            with self._lock:
-                if not inside or run.leaving or run.dropped or run.thread is not threading.current_thread():
-                    return  # withdrawn: who did so has said what there is to say
-            self._note(run, "loading", "Loading the backbone and the tasks …")
-            parts = None if run.trainer is not None else self._fetch(run)  # no turn is held over a download
-            with run.using, computing(self.turns, FIRST if run.step < 1 else TRAINING) as turn:
-                ending = self._train(run, turn)
-                del parts
-        except ConfigError as problem:
-            ending = ("failed", str(problem), True)
-        except Exception as problem:  # the visitor gets one sentence, the server's log the traceback
-            log.exception("a run failed")
-            ending = ("failed", f"The run broke off inside the lab ({type(problem).__name__}); what it did is kept. Press Run to start again.", True)
-        finally:
-            self.places.leave(ticket)
-            with self._lock:
-                if run.thread is threading.current_thread():  # nobody has gone on with it meanwhile
-                    run.thread = None
-                    if self._run is run and not run.dropped and ending is not None:
-                        self._tell(*ending)
-                self._news.notify_all()
-            if run.thread is None:
-                run.answer(run.trainer)
-            if time.monotonic() - self.fetched > AWAY_SECONDS and self.park():  # nobody is there: its memory goes at once
-                self.parked()
-
-    def _train(self, run: _Run, turn: Turn) -> tuple[str, str, bool] | None:
-        """Open the run where it is not open yet, and train until its goal or a limit; the state and the sentence to close with."""
-        if run.dropped:  # while it waited for its turn
-            return None
-        trainer = self._open(run, partial(self._loading, run))
-        if run.dropped:
-            return None
-        self._note(run, "running", "")
-        began, waited, why, last, run.first = time.monotonic(), turn.waited, "", None, trainer.step
-        frames = trainer.frames()
-        try:
-            for last in frames:
-                run.answer(trainer)
-                spent = time.monotonic() - began - (turn.waited - waited)
-                why = self._told(run, last, turn, spent, time.monotonic() - began)
-                if run.leaving:
-                    trainer.pause()
-                    continue
-                turn.pass_on()
-                self._delay(run, trainer, turn)
-        finally:
-            frames.close()  # saves
-        if trainer.done:
-            return "ended", last.note if last else "The run has ended.", False
-        return "paused", f"Paused at step {trainer.step}{why}.", False
-
-    def _told(self, run: _Run, frame, turn: Turn, spent: float, passed: float) -> str:
-        """Keep a frame, and decide whether the run goes on; why it does not."""
-        text = to_json(run.packer.pack(frame)) if not run.dropped else ""
-        with self._lock:
-            if frame.step > 0:
-                turn.rank = TRAINING  # its first picture is there
-            if not run.dropped:
-                run.step = frame.step
-                self._frames.append(text)
-                self._news.notify_all()
-            run.pace = passed / max(1, frame.step - run.first)
-            why = ""
-            if spent > self.limits.seconds:
-                why = f": a run may train {self.limits.seconds} seconds at a time here. Press Resume to go on"
-            elif time.monotonic() - self.fetched > AWAY_SECONDS:
-                why = ": nobody was looking"
-            if why or run.dropped or frame.step >= run.goal:
-                run.leaving = True
-            return why
-
-    def _delay(self, run: _Run, trainer, turn: Turn) -> None:
-        """Wait before the next step, where the visitor wants it slow; questions are answered meanwhile."""
-        end = time.monotonic() + self.delay
-        while self.delay and not run.brisk and run.goal and time.monotonic() < end:
-            with turn.resting():
-                while (rest := end - time.monotonic()) > 0 and run.goal and run.asked.empty():
-                    time.sleep(min(TICK, rest))
-            run.answer(trainer)  # and wait for what is left of the pause
-
-    def _loading(self, run: _Run, sentence: str, share: float | None = None) -> None:
-        self._note(run, "loading", sentence if share is None else f"{sentence} ({share:.0%})")
-
-    def _fetch(self, run: _Run) -> tuple:
-        """Backbone and real tasks of a run, to be held until its trainer has them: what all runs share is opened, and fetched, once."""
-        from mosld import backbones, tasks
-
-        self.make_room(size(run.config))
-        tell, config = partial(self._loading, run), run.config
-        real = [tasks.load(t, config.seed, tell) for t in (*config.tasks, *config.held_out) if t.startswith("real/")]
-        with backbones.sharing(self.turns.pool):
-            return backbones.load(config.backbone, config.layers, config.max_tokens, config.temperature, tell), real
-
-    def _note(self, run: _Run, state: str, sentence: str) -> None:
-        with self._lock:
-            if self._run is run and not run.dropped:
-                self._tell(state, sentence)
-
-    def _open(self, run: _Run, tell: Callable):
-        """The trainer of a run: there already, from disk, or new."""
-        if run.trainer is not None:
-            return run.trainer
-        from mosld.training import Trainer
-
-        self.make_room(size(run.config))
-        if (run.folder / "run.json").exists():
-            run.trainer = Trainer.resume(run.folder, tell)
-            with self._lock:
-                if not run.dropped and (whole := len(run.trainer.log.frames)) < len(self._frames):  # steps after the last checkpoint are made again
-                    del self._frames[whole:]
-                    run.step = run.trainer.step
-            return run.trainer
-        for old in runs(self.folder)[:-KEPT_RUNS]:
-            shutil.rmtree(old, ignore_errors=True)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        run.trainer = Trainer(renamed(run.config, {name: str(path) for name, path in self.own.items()}), run.folder, tell)
-        self._start(run, run.trainer.log)
-        return run.trainer
-
-
-def renamed(config: RunConfig, names: dict[str, str]) -> RunConfig:
-    """The configuration with its tasks under other names, where they have one: own files under their names, or where they lie."""
-    if not any(t in names for t in (*config.tasks, *config.held_out)):
-        return config
-    tasks = {names.get(t, t): w for t, w in config.tasks.items()}
-    return config.replace(tasks=tasks, held_out=tuple(names.get(t, t) for t in config.held_out))
-
-
-def runs(folder: Path) -> list[Path]:
-    """The run directories of a session, oldest first."""
-    return sorted(path.parent for path in folder.glob("run-*/run.json"))
-
-
-_held = threading.local()  # .turn: that of this thread
-
-
-@contextmanager
-def computing(turns: Turns, rank: int = TRAINING) -> Iterator[Turn]:
-    """Inside the block this thread computes: on its turn (the one it has, where it has one), with the number of threads that every run has, so that
-    its numbers do not depend on company, and on backbones that all share."""
-    import torch
-
-    from mosld.backbones import sharing
-
-    held = getattr(_held, "turn", None)
-    if held is not None:
-        yield held
-        return
-    torch.set_num_threads(turns.threads)
-    with turns.turn(rank) as turn, sharing(turns.pool):
-        _held.turn = turn
-        try:
-            yield turn
-        finally:
-            _held.turn = None
-
-
-def warm(turns: Turns):
-    """Import what a run needs (torch and transformers take seconds) and make the default run's first step once. Gives what is to be held, so that
-    later runs find it: the default backbone, with its token ids and its scores."""
-    from mosld.training import Trainer
-
-    try:
-        with computing(turns) as turn:
-            trainer = Trainer(RunConfig())
-            for _ in trainer.advance(1):
-                turn.pass_on()
-    except ConfigError as problem:  # a run will say it again, to a visitor
-        log.info("the default run is not at hand: %s", problem)
-        return None
-    except Exception:
-        log.exception("the default run's first step failed")
-        return None
-    return trainer.backbone
-
-
-def shared(config: RunConfig, own: dict) -> RunConfig:
-    """The configuration without uploaded files, for a link."""
-    tasks = {t: w for t, w in config.tasks.items() if t not in own}
-    changes = {"tasks": tasks} if tasks else {"tasks": RunConfig.model_fields["tasks"].default}
-    return config.replace(**changes, held_out=tuple(t for t in config.held_out if t not in own)) if own else config

@@ -19,8 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mosld.config import ConfigError
+from mosld.ui.compute import warm
+from mosld.ui.folders import KEY, folder_name, runs
 from mosld.ui.limits import IDLE_SECONDS, KEEP_SECONDS, Limits, size
-from mosld.ui.session import KEY, Session, folder_name, runs, warm
+from mosld.ui.session import Session
 from mosld.ui.turns import Places, Turns
 
 GONE_SECONDS = 90  # a page that asked for nothing this long is closed: one in sight asks every few seconds, one out of sight each minute

@@ -1,6 +1,6 @@
 """Long work of a tab that is no run of the page's own: a thread that reports, can be stopped, and keeps to the page's limit of wall clock.
 
-- `Work(do, seconds)`: planned; `reports(session)` carries it out, once; `stop()` ends it at its next report. Runs are in `mosld.ui.session`.
+- `Work(do, seconds)`: planned; `reports(session)` carries it out, once; `stop()` ends it at its next report. Runs are in `mosld.ui.carry`.
 - `claim_work`: plan one in a session, where none goes on. `follow`: carry it out as sentences for the page.
 """
 
@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 import gradio as gr
 
 from mosld.config import ConfigError
-from mosld.ui.session import Session, computing, say
+from mosld.ui.compute import computing
+from mosld.ui.session import Session, say
 
 log = logging.getLogger(__name__)
 TICK = 0.25  # seconds between two reports that are handed on

@@ -17,10 +17,10 @@ from mosld.ui.compare import claims
 from mosld.ui.compare.alone import Alone
 from mosld.ui.compare.shelf import overlay, shelf, table
 from mosld.ui.controls import Controls, task_choices
+from mosld.ui.folders import runs
 from mosld.ui.handlers import Handlers
 from mosld.ui.lab import Lab
 from mosld.ui.limits import Limits
-from mosld.ui.session import runs
 from mosld.ui.sessions import Sessions
 
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "layers": 1, "tasks": "world/mood:3,world/place", "warmup": 0}

@@ -9,9 +9,11 @@ import torch
 
 from mosld.config import ConfigError, RunConfig
 from mosld.training.runlog import RunLog
+from mosld.ui import carry
 from mosld.ui import session as session_module
+from mosld.ui.compute import computing
 from mosld.ui.limits import Limits
-from mosld.ui.session import Session, computing
+from mosld.ui.session import Session
 from mosld.ui.sessions import Sessions
 from mosld.ui.turns import Turns
 
@@ -203,13 +205,13 @@ def test_a_page_that_missed_frames_gets_them_in_pieces(session, monkeypatch):
 
 
 def test_nobody_looking_pauses_the_run_at_a_checkpoint(session, monkeypatch):
-    monkeypatch.setattr(session_module, "AWAY_SECONDS", 0.2)
+    monkeypatch.setattr(carry, "AWAY_SECONDS", 0.2)
     session.prepare(RunConfig(steps=100_000, **SMALL))
     assert session.rested(60) and session.state == "paused" and session.note.endswith("nobody was looking.")
     step = whole(session)[-1][0]
     assert session.trainer is None  # its memory is given back
     session.go_on(2)
-    monkeypatch.setattr(session_module, "AWAY_SECONDS", 20)
+    monkeypatch.setattr(carry, "AWAY_SECONDS", 20)
     assert session.rested(60) and session.trainer.step == step + 2  # opened again from disk
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from mosld.config import ConfigError, RunConfig
 from mosld.training.runlog import RunLog
+from mosld.ui.folders import runs
 from mosld.ui.limits import Limits
-from mosld.ui.session import runs
 from mosld.ui.sessions import Sessions
 
 TINY = {"batch": 2, "eval_rows": 10, "rank": 2, "tasks": "world/mood", "arms": "", "layers": 1, "max_tokens": 16, "steps": 12}

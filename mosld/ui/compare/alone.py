@@ -15,9 +15,10 @@ import gradio as gr
 from mosld.config import ConfigError, RunConfig
 from mosld.studies.shelf import BY, Kept, alone, read
 from mosld.ui.canvas import alone as alone_view
+from mosld.ui.folders import renamed
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.limits import Limits
-from mosld.ui.session import Session, renamed
+from mosld.ui.session import Session
 from mosld.ui.shown import shown
 from mosld.ui.wire import short, to_json
 from mosld.ui.work import Say, Work, claim_work, follow

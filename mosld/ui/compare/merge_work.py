@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from mosld.config import ConfigError, RunConfig, to_text
 from mosld.merging.config import MERGES, SEES, MergeConfig, acting
 from mosld.tasks import check
-from mosld.ui.session import Session, computing
+from mosld.ui.compute import computing
+from mosld.ui.session import Session
 from mosld.ui.turns import QUESTION
 from mosld.ui.wire import short
 from mosld.ui.work import Say, Work

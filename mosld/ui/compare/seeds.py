@@ -16,8 +16,8 @@ from gradio.context import get_render_context
 from mosld.config import ConfigError, RunConfig
 from mosld.studies.statistics import mean, paired_interval, spread
 from mosld.ui.compare.shelf import shelf
+from mosld.ui.folders import renamed, runs
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
-from mosld.ui.session import renamed, runs
 from mosld.ui.shown import shown
 from mosld.ui.work import Say, Work, claim_work, follow
 

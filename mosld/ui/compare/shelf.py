@@ -16,8 +16,9 @@ from mosld.studies.shelf import DEFINITIONS, MEAN, Kept, baselines, differing, r
 from mosld.ui.canvas import overlay as overlay_view
 from mosld.ui.compare.alone import Alone
 from mosld.ui.controls import label
+from mosld.ui.folders import KEPT_RUNS, runs, shared
 from mosld.ui.lab import QUIET, Lab
-from mosld.ui.session import KEPT_RUNS, Session, runs, say, shared
+from mosld.ui.session import Session, say
 from mosld.ui.shown import shown
 from mosld.ui.wire import short, to_json
 

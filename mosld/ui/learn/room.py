@@ -19,9 +19,10 @@ from mosld.config import ConfigError, RunConfig
 from mosld.ui.canvas.base import after
 from mosld.ui.controls import label
 from mosld.ui.evidence import quoted
+from mosld.ui.folders import runs
 from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.learn.lessons import LESSONS, Lesson, described
-from mosld.ui.session import BUSY, Session, runs, say
+from mosld.ui.session import BUSY, Session, say
 from mosld.ui.wire import mark, short
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mosld.config import ConfigError
-from mosld.ui.session import Session, runs
+from mosld.ui.folders import runs
+from mosld.ui.session import Session
 
 if TYPE_CHECKING:
     from mosld.training.runlog import RunLog

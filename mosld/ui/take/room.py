@@ -11,8 +11,9 @@ import gradio as gr
 
 from mosld.config import ConfigError
 from mosld.tasks.own import is_path
+from mosld.ui.folders import shared
 from mosld.ui.lab import AT_ONCE, COPY, QUIET, Lab
-from mosld.ui.session import say, shared
+from mosld.ui.session import say
 from mosld.ui.shown import shown
 from mosld.ui.take.files import ALL, OFFERS, made
 

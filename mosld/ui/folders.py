@@ -1,0 +1,37 @@
+"""Where a session's runs lie on disk, and under which names: a visitor's own files have names of their own in configurations and links."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from mosld.config import RunConfig
+
+KEPT_RUNS = 8  # run directories of one visitor
+KEY = re.compile(r"[A-Za-z0-9_-]{22}")  # what secrets.token_urlsafe(16) gives
+
+
+def folder_name(key: str) -> str:
+    """The name of a session's folder: from the key it can be told, but not the key from it, so that nobody who lists the folders has a key."""
+    return "s-" + hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def renamed(config: RunConfig, names: dict[str, str]) -> RunConfig:
+    """The configuration with its tasks under other names, where they have one: own files under their names, or where they lie."""
+    if not any(t in names for t in (*config.tasks, *config.held_out)):
+        return config
+    tasks = {names.get(t, t): w for t, w in config.tasks.items()}
+    return config.replace(tasks=tasks, held_out=tuple(names.get(t, t) for t in config.held_out))
+
+
+def runs(folder: Path) -> list[Path]:
+    """The run directories of a session, oldest first."""
+    return sorted(path.parent for path in folder.glob("run-*/run.json"))
+
+
+def shared(config: RunConfig, own: dict) -> RunConfig:
+    """The configuration without uploaded files, for a link."""
+    tasks = {t: w for t, w in config.tasks.items() if t not in own}
+    changes = {"tasks": tasks} if tasks else {"tasks": RunConfig.model_fields["tasks"].default}
+    return config.replace(**changes, held_out=tuple(t for t in config.held_out if t not in own)) if own else config
