@@ -164,8 +164,19 @@ def base_of(model: nn.Module) -> dict[str, str | None]:
     if cached:
         name, revision = f"{cached[1]}/{cached[2]}", cached[3]
     known = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) and not Path(name).exists()
+    revision = revision or (_only_revision(name) if known else None)
     cls = type(model).__name__
     return {"name": name if known else None, "revision": revision if known else None, "class": cls if hasattr(transformers, cls) else None}
+
+
+def _only_revision(name: str) -> str | None:
+    """The commit of a model in the hub's cache, where one alone is there; transformers 5.24 no longer writes it into the configuration."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "snapshots"
+    found = [f.name for f in folder.iterdir()] if folder.is_dir() else []
+    return found[0] if len(found) == 1 else None
 
 
 def sample(linears: dict[str, nn.Module]) -> dict[str, dict]:
