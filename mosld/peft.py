@@ -10,6 +10,7 @@
   model with a `Handle` give the same numbers, bit for bit.
 - `MoSLDModel`: what PEFT calls a tuner. The balance loss of a forward pass in training is part of `outputs.loss`.
 - `texts(model, task=..., instance=...)`: what a forward pass knows of its texts, for methods that use it. `routing(model)`: the last gates.
+- `fit(model, embeddings)`: the centroids of a data set, for the method that routes by sentence embeddings.
 
 How it is registered: PEFT's `register_peft_method` refuses a name that is not in its enumeration `PeftType`, so the member MOSLD is put in first.
 The other way, writing the key into PEFT's three tables by hand, would serve PEFT itself, but transformers' own `load_adapter` and
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 
 from mosld.adapters.adapter import Adapter, Context, Routing, plain
 from mosld.adapters.attach import draw, method_class
+from mosld.adapters.centroids import kmeans
 from mosld.adapters.handle import extra_loss
 from mosld.adapters.layer import adapted, refuse_copies
 from mosld.adapters.loss import join
@@ -69,7 +71,7 @@ class MoSLDConfig(_Knobs):
         target_modules: endings of names, a regular expression, or "all-linear"; None takes what PEFT's LoRA takes for this family of models.
         exclude_modules, layers_to_transform, layers_pattern, modules_to_save: as in PEFT's LoRA.
         tasks: T, for methods that keep something per task. instance_dim: size of a sentence embedding, for methods routed by them.
-        seed: of the initial values.
+        seed: of the initial values. centroid_dim: size of the centroids that `fit` found; set by it.
     """
 
     target_modules: list[str] | str | None = None
@@ -80,6 +82,7 @@ class MoSLDConfig(_Knobs):
     tasks: int = 1
     instance_dim: int = 0
     seed: int = 0
+    centroid_dim: int = 0
 
     def __post_init__(self):
         super().__post_init__()
@@ -238,6 +241,8 @@ class MoSLDModel(BaseTuner):
         adapter = self._drawn.pop(current_key, None)
         if adapter is None:
             return
+        if config.centroid_dim and adapter.clusters:  # to be filled from the file
+            adapter.centroids = torch.zeros(adapter.clusters, config.centroid_dim, device=adapter.A.device)
         layer = target if isinstance(target, MoSLDLayer) else MoSLDLayer(target, self.sets)
         layer.mosld_adapter[adapter_name] = adapter
         layer.train(target.training)
@@ -286,6 +291,23 @@ def texts(model: nn.Module, **known: Tensor | int | None) -> Iterator[None]:
     finally:
         for name in known:
             setattr(context, name, None)
+
+
+def fit(model: nn.Module, embeddings: Tensor) -> None:
+    """Find the centroids of a data set's sentence embeddings [n, d], once, before training, for the active adapter of a method that compares texts
+    with them (mor1e); they are saved along. Raises ConfigError where no adapter does."""
+    sets = Sets.of(model)
+    asking = [a for a in sets.adapters if a.clusters]
+    if not asking:
+        raise ConfigError(
+            f"fit: {sets.adapters[0].config.label if sets.adapters else 'no active adapter'} looks at no sentence embedding; mor1e does."
+        )
+    config = getattr(model, "peft_config", {}).get(sets.active[0])
+    if config is not None:
+        config.centroid_dim = embeddings.shape[1]
+    found = {k: kmeans(embeddings, k) for k in {a.clusters for a in asking}}
+    for a in asking:
+        a.centroids = found[a.clusters].to(a.A.device, copy=True)
 
 
 def routing(model: nn.Module) -> dict[str, Routing]:

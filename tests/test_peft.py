@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 import mosld.peft
 from mosld.adapters import attach
 from mosld.config import METHODS, AdapterConfig, ConfigError
-from mosld.peft import MoSLDConfig, Sets, routing, texts
+from mosld.peft import MoSLDConfig, Sets, fit, routing, texts
 from tests.adapters.zoo import FAMILIES
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -310,6 +310,42 @@ def test_task_ids_reach_the_adapters():
     with texts(model, task=torch.tensor([0, 0])):
         same = logits(model)
     assert torch.equal(mixed[0], same[0]) and not torch.allclose(mixed[1], same[1], atol=1e-4)
+
+
+def test_centroids_are_fitted_count_and_are_saved(tmp_path):
+    """MoR1E's gate holds the similarity of a text with centroids: as with the handle, through files, in a copy, after a cast and with beams."""
+    points, instance = torch.randn(40, 6), torch.randn(2, 6)
+    model, ours = adapted("mor1e", dropout=0.0), BERT.build()
+    handle = attach(ours, config("mor1e", dropout=0.0).adapter(("q", "v")))
+    with pytest.raises(ConfigError, match="^instance: sentence embeddings are given, but no centroids"), texts(model, instance=instance):
+        logits(model)
+    fit(model, points)
+    handle.fit(points)
+    for p, q in zip(handle.parameters(), [q for a in Sets.of(model).adapters for q in a.parameters()], strict=True):
+        p.data.copy_(q.data)
+    with texts(model, instance=instance), handle.context(instance=instance):
+        expected = logits(model)
+        assert torch.equal(logits(ours), expected)
+    assert not torch.allclose(logits(model), expected, atol=1e-4)
+    model.save_pretrained(tmp_path)
+    for low in (False, True):
+        again = PeftModel.from_pretrained(BERT.build(), tmp_path, low_cpu_mem_usage=low)
+        with texts(again, instance=instance):
+            torch.testing.assert_close(logits(again), expected, atol=1e-7, rtol=1e-6)
+    twin = copy.deepcopy(model)
+    assert twin.to(torch.bfloat16) is twin and all(a.centroids.dtype == torch.float32 for a in Sets.of(twin).adapters)
+    inputs = {k: v.repeat_interleave(2, 0) for k, v in batch().items()}
+    with texts(model, instance=instance):
+        torch.testing.assert_close(logits(model, inputs)[::2], expected)
+        with pytest.raises(ConfigError, match="^instance: embeddings of 2 texts are given, but the batch has 4; give one a text"):
+            model(**inputs)
+    with (
+        texts(model, instance=instance[:, :4]),
+        pytest.raises(ConfigError, match="^instance: embeddings of size 4 are compared"),
+    ):
+        logits(model)
+    with pytest.raises(ConfigError, match="^fit: MoSLD looks at no sentence embedding; mor1e does"):
+        fit(adapted(), points)
 
 
 def test_nf4_trains_and_equals_the_handle():

@@ -113,23 +113,26 @@ class Context:
         return self.token_mask(x.shape)
 
     def tasks_of(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """Task of each of the M texts of an input [M, L, d_in], [M]; 0 where no tasks are given. Raises ConfigError for a wrong number.
-
-        Without gradients a multiple of the texts is a search with beams: it stands each text's beams side by side, so each id is repeated.
-        """
-        texts = shape[0]
+        """Task of each of the M texts of an input [M, L, d_in], [M]; 0 where no tasks are given. Raises ConfigError for a wrong number."""
         if self.task is None:
-            return torch.zeros(texts, dtype=torch.long, device=device)
-        task = self.task.to(device)
-        if texts != len(task):
-            if not len(task) or texts % len(task) or torch.is_grad_enabled():
-                raise ConfigError(f"task: ids of {len(task)} texts are given, but the batch has {texts}; give one a text.")
-            task = task.repeat_interleave(texts // len(task))
-        return task
+            return torch.zeros(shape[0], dtype=torch.long, device=device)
+        return one_a_text("task: ids", self.task.to(device), shape[0])
 
     def token_values(self, values: Tensor, shape: torch.Size) -> Tensor:
         """One value a text, repeated for its tokens: [M, ...] to [N, ...]."""
         return values.repeat_interleave(shape[1], 0)
+
+
+def one_a_text(what: str, values: Tensor, texts: int) -> Tensor:
+    """Values [M', ...] as [M, ...], one for each of M texts. Raises ConfigError for a wrong number.
+
+    Without gradients a multiple of the texts is a search with beams: it stands each text's beams side by side, so each value is repeated.
+    """
+    if texts == len(values):
+        return values
+    if not len(values) or texts % len(values) or torch.is_grad_enabled():
+        raise ConfigError(f"{what} of {len(values)} texts are given, but the batch has {texts}; give one a text.")
+    return values.repeat_interleave(texts // len(values), 0)
 
 
 KNOWN = ("task", "instance", "question", "instruction", "ids", "past", "step")
@@ -228,6 +231,7 @@ class Adapter(nn.Module):
     steerable = True  # its gate comes from `logits`: experts can be muted and forced
     task_routed = False  # the update depends on the task and on nothing else
     whole_text = False  # its gate reads all tokens of a text, later ones too
+    by_text = False  # it treats each text of a batch in a way of its own
     clusters = 0  # centroids of sentence embeddings the adapter routes by; 0: it does not look at `Context.instance`
 
     hints: dict[str, str] = {}  # what slow motion says of a stage where the method departs from the plain one: 'gate', 'gate in training', 'hidden'
@@ -615,13 +619,16 @@ class Adapter(nn.Module):
     def _apply(self, fn, recurse: bool = True):
         """As of any module, but a cast of the model to half a word leaves the trainable tensors in float32: an optimiser's small steps would
         be rounded away in bfloat16."""
-        own = [(p, p.data, p.grad) for p in self.parameters(recurse=False)]
+        own, buffers = [(p, p.data, p.grad) for p in self.parameters(recurse=False)], dict(self._buffers)
         super()._apply(fn, recurse)
         for p, data, grad in own:
             if p.dtype in (torch.bfloat16, torch.float16) and data.dtype in (torch.float32, torch.float64):
                 p.data = data.to(p.device, torch.float32)
                 if grad is not None:
                     p.grad = grad.to(p.device, torch.float32)
+        for name, kept in buffers.items():
+            if kept is not None and kept.dtype == torch.float32 and self._buffers[name].dtype in (torch.bfloat16, torch.float16):
+                self._buffers[name] = kept.to(self._buffers[name].device)
         return self
 
     def __getstate__(self) -> dict:

@@ -78,6 +78,10 @@ def draw(
         raise ConfigError(
             f"router: '{reads}' is not for encoder-decoders, whose two sides read different texts; choose token, task, random, uniform."
         )
+    told = cls.by_text or reads in ("text", "instruction", "task", "hash")
+    if told and any(type(m).__name__ == "XLNetModel" for m in model.modules()):
+        what = f"router: '{reads}'" if not cls.by_text else f"method: {config.label}"
+        raise ConfigError(f"{what} tells the texts of a batch apart, which XLNet hands on as [tokens, texts, size]; choose one that reads tokens.")
     generator = torch.Generator()
     context = Context(config.dropout, config.balance, generator, tasks=tasks, instance_dim=instance_dim)
     drawn, made = [], 0

@@ -40,6 +40,7 @@ class ConditionalMixLoRA(Adapter):
     }
     steerable = False
     whole_text = True
+    by_text = True
 
     def build(self) -> None:
         r, E = self.config.rank, self.site.experts * self.config.rank

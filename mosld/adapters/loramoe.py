@@ -21,6 +21,8 @@ from mosld.adapters.adapter import Adapter, Call
 class LoRAMoE(Adapter):
     """Separate experts, dense routing, balance within types."""
 
+    by_text = True
+
     def extra_loss(self, p: Tensor, g: Tensor, call: Call) -> Tensor | None:
         if self.context.balance == 0 or not self.rule.trained:
             return None

@@ -33,6 +33,7 @@ class MTLLoRA(Adapter):
     steerable = False
     token_routed = False
     task_routed = True
+    by_text = True
 
     def build(self) -> None:
         super().build()

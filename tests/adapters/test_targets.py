@@ -11,6 +11,7 @@ from mosld.adapters import attach
 from mosld.config import AdapterConfig, ConfigError
 from tests.adapters.models import bert, llama
 from tests.adapters.test_attach import warm
+from tests.adapters.zoo import FAMILIES
 
 IDS = torch.arange(24).view(3, 8) + 1
 SMALL = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 24}
@@ -165,3 +166,19 @@ def test_counts_stand_in_the_handle_and_in_the_sentence():
 def test_no_layer_with_an_expert_is_one_sentence():
     with pytest.raises(ConfigError, match=r"^experts: '0-4' leaves no layer of this model an expert"):
         attach(bert(1), AdapterConfig(method="mosld", rank=2, experts="0-4"))
+
+
+@pytest.mark.parametrize(
+    "values,sentence",
+    [
+        *(({"method": m}, "^method: .* tells the texts of a batch apart") for m in ("mtl-lora", "loramoe", "mor1e", "conditional-mixlora")),
+        *(({"router": r}, f"^router: '{r}' tells the texts of a batch apart") for r in ("text", "instruction", "task", "hash")),
+    ],
+)
+def test_a_model_with_the_texts_second_takes_what_reads_tokens_alone(values, sentence):
+    """A batch as long as its texts would pass every check of shapes with texts and tokens mixed up."""
+    family = FAMILIES["xlnet"]
+    model = family.build()
+    with pytest.raises(ConfigError, match=sentence):
+        attach(model, AdapterConfig(**{"method": "mosld", "rank": 2, "targets": family.targets, **values}))
+    attach(model, AdapterConfig(method="mosld", rank=2, targets=family.targets, router="random"))
