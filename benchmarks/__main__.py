@@ -16,9 +16,10 @@ PARTS = {
     "arms": ("two arms beside one in the Trainer, and the cost of probing", 35),
     "memory": ("what a forward pass keeps for its backward pass", 15),
     "app": ("the app: start to page, Run to first frame, frames a second", 40),
+    "compiled": ("steps of a small LLaMA under torch.compile, adapters in the graph and left out of it, most of it compiling", 400),
     "gpu": ("on a CUDA device: LLaMA-7B-shaped layers in bfloat16, one linear, 20 small runs at once, peak memory", 120),
 }
-USUAL = [name for name in PARTS if name != "gpu"]
+USUAL = [name for name in PARTS if name not in ("gpu", "compiled")]
 FURTHER = {
     "backbones": "accuracy and pace of nano beside its teacher (python -m benchmarks backbones --help)",
     "load": "a class opens the lab at once: seconds, refusals, memory (python -m benchmarks load --help)",
@@ -38,7 +39,7 @@ def main() -> None:
         epilog="parts:\n" + "\n".join(listed) + "\nBeside the frozen model and peft's LoRA; medians of ratios within a round, quartiles in brackets.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join([*PARTS, *FURTHER])}; without any: all but gpu")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join([*PARTS, *FURTHER])}; without any: all but gpu and compiled")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"time given to each comparison, default {SECONDS:g}")
     parser.add_argument("--out", type=Path, help="a file for the table, beside the screen")
     given = parser.parse_args()

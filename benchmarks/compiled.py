@@ -32,6 +32,7 @@ def compiled(step: steps.Step, loss: Callable[[nn.Module], Tensor], inside: bool
 
 def measure(seconds: float) -> Iterator[Row]:
     for words, targets in TARGETS.items():
+        torch._dynamo.reset()
         model, loss = steps.llama(256, 4, 8, 64)
         ends = [steps.LINEARS[t] for t in targets.split(",")]
         found = steps.candidates(model, loss, targets, ends, [4], loops=False, equal=False)
