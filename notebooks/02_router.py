@@ -12,17 +12,32 @@
 # # 2 · The router
 #
 # **You will see** what a router looks at, measured in bits: the word, its place in the text, or the task; which words an expert takes; when experts
-# become specialists of tasks, and when they never do; and whether any of it matters for the answers.
+# become specialists of tasks, and when they never do; a router that collapses; and whether any of it matters for the answers.
 #
-# **You need** notebook 1, or to know what a gate is. One run of three arms is trained here, in a minute or two. The arms see the same batches and
+# **You need** notebook 1, or to know what a gate is. It takes about three minutes on two idle cores. The first run has three arms. They see the same
+# batches and
 # differ in what their router reads: each *token* (the router of the papers), the mean of the task's *instruction* ("Place?", at ten times the
 # learning rate), or each token with a router that is drawn at *random* and never trained. Before you run it: which of the three will tell the six
 # tasks apart?
 #
+# Papers: routing of single tokens with a loss that keeps experts busy, the Switch Transformer ([2101.03961](https://arxiv.org/abs/2101.03961));
+# collapse of what a router reads, [2204.09179](https://arxiv.org/abs/2204.09179); a router that is never trained, Hash layers
+# ([2106.04426](https://arxiv.org/abs/2106.04426)).
+#
 # **In the page of the lab** (`python app.py`): lesson 7, <http://127.0.0.1:7860/?lesson=7>.
 
 # %%
+import importlib.util
+import subprocess
+import sys
+
+if importlib.util.find_spec("mosld") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-e", "..[lab,notebooks]"], check=True)
+
+# %%
 import os
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -31,6 +46,7 @@ from IPython.display import Markdown
 from mosld import figures
 from mosld.config import RunConfig
 from mosld.probes import routing
+from mosld.studies.runs import train_all
 from mosld.studies.sentences import looks_at, matters, specialists, told
 from mosld.tasks import world
 from mosld.training import Trainer
@@ -134,6 +150,61 @@ Markdown(specialists(log).sentence)
 figures.router(log)
 
 # %% [markdown]
+# ## A run that does collapse
+#
+# What makes a router collapse: every token goes to one of eight experts, the gate multiplies what that expert does (`renormalise=no`), nothing asks
+# for even use, and the learning rate is many times the default. One reason is known: an expert that is chosen learns, and one that has learnt is
+# chosen. Below the rate rises from arm to arm; the last arm has the highest rate with a strong balance loss.
+
+# %%
+SEEDS = range(1 if FAST else 3)
+RATES = (0.003, 0.03, 0.1)
+settings = [{"lr": rate, "balance": 0.0} for rate in RATES] + [{"lr": RATES[-1], "balance": 1.0}]
+collapsing = RunConfig(
+    tasks="world/mood,world/place,world/tense",
+    arms=tuple(settings),
+    experts="8",
+    top_k=1,
+    renormalise="no",
+    dropout=0,
+    layers=2,
+    batch=12,
+    steps=4 if FAST else 60,
+    eval_rows=10 if FAST else 50,
+    eval_every=1000,
+    probe_every=2 if FAST else 5,
+)
+seeds = {f"seed-{s}": collapsing.replace(seed=s) for s in SEEDS}
+folder = Path(tempfile.mkdtemp())
+fallen = list(train_all(seeds, folder, jobs=1 if FAST else 2, progress=figures.progress()).values())
+figures.router(fallen)
+
+# %% [markdown]
+# *Experts in use* by the tokens that reach them, of eight: exp of the entropy of the load, mean over linears and over the second half of the run;
+# from the lowest to the highest seed. Accuracy is on test rows, means over tasks and seeds.
+
+# %%
+cases = fallen[0].arms
+routed = figures.tables(fallen, "routing").query(f"step > {collapsing.steps / 2}")
+used = routed.groupby(["arm", "seed"], sort=False).effective_load.mean().unstack("seed").loc[cases]
+idle = routed.groupby("arm", sort=False).idle.mean()[cases]
+right = figures.tables(fallen, "accuracies").query("part == 'test'").groupby("arm").accuracy.mean()[cases]
+pd.DataFrame(
+    {
+        "experts in use": [
+            f"{low:.1f} to {high:.1f}" for low, high in zip(used.min(axis=1), used.max(axis=1), strict=True)
+        ],
+        "idle experts of 8": idle.round(1).to_numpy(),
+        "accuracy": right.round(2).to_numpy(),
+    },
+    index=cases,
+)
+
+# %% [markdown]
+# The balance loss keeps the experts busy. It does not mend what the rate has broken: compare the accuracies. An even router is no sign of a model
+# that learns, and a collapsed one is a symptom to be traced to its cause.
+
+# %% [markdown]
 # ## Does it matter?
 #
 # The trained model is asked again, with the gates dealt out anew: every token gets the gates of some other *token*, every text those of some other
@@ -198,9 +269,19 @@ pd.DataFrame(
 # ## Questions to try
 #
 # 1. Give the arms `router=text` and `router=task`. Which is nearer to the instruction router, in bits and in accuracy?
+#    <details><summary>Solution</summary><code>arms=({"router": "text"}, {"router": "task"})</code>. The task router is told the task and can tell
+#    all of it; the mean of a whole text holds the instruction too, thinned out by the other words.</details>
 # 2. Leave `router_lr` at 1 for the instruction router. Do its experts still become specialists?
+#    <details><summary>Solution</summary>Look at <i>task null</i> before you look at <i>task</i>: a router that reads nothing but the instruction
+#    tells tasks apart untrained. The rate decides how far training moves it from there.</details>
 # 3. `top_k=1` with `renormalise=no` allows 2 bits. How many are used? With `renormalise=yes` every gate is 1: what teaches the router then?
+#    <details><summary>Solution</summary>One number over itself is 1 whatever the router says, so the task's loss has no gradient on it: the balance
+#    loss alone moves it. Notebook 1 has that gradient.</details>
 # 4. Repeat with three other seeds, or all at once: `python -m mosld.studies.routers --seeds 5 --jobs 2`.
+#    <details><summary>What to look for</summary>Orders that stay (which arm tells more of the task) and digits that do not.</details>
+# 5. Give the collapsing run a warm-up (`warmup=50`). Does it help?
+#    <details><summary>Solution</summary>It puts the fall off: the rate it rises to is the same. A lower rate, or fewer tokens changed at once, does
+#    help.</details>
 #
 # ## What was shown
 
@@ -215,4 +296,10 @@ assert (
 assert table.word[log.arms[0]] > table.task[log.arms[0]]
 assert FAST or (specialists(log).answer == log.arms[1] and looks_at(log, log.arms[0]).answer == "word")
 assert abs(rows[0][2]) < 0.1 < rows[0][1]
+slow, _, fast, even = cases
+assert (
+    FAST or (used.loc[fast] < used.loc[even] - 1).all()
+)  # in every seed; the spread over seeds is about 0.5
+assert FAST or used.loc[fast].mean() < used.loc[slow].mean() - 0.5
+assert FAST or right[[fast, even]].max() < right[slow] - 0.2
 assert log.frames[-1].event == "end"

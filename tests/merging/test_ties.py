@@ -30,6 +30,11 @@ def test_mean_and_sum_of_the_agreeing_by_hand():
     torch.testing.assert_close(ties.merge(tau, keep=1.0, lam=2.0)["w"], torch.tensor([[6.0, -5.0, 6.0, 2.2]]))
 
 
+def test_the_sign_is_that_of_the_larger_mass_and_not_of_the_larger_number():
+    tau = [vector(5, -5), vector(-2, 2), vector(-2, 2)]  # one against two, but 5 against 4
+    assert ties.merge(tau, keep=1.0)["w"].tolist() == [[5, -5]]
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_zero_sum_takes_the_majoritys_sign(sign):
     # First entry: +2 and -2 cancel. Of the other three sums two have `sign`, so `sign` is elected there too.

@@ -46,11 +46,32 @@ def test_committed_notebook_is_the_script_executed(script):
 
 
 @scripts
+def test_the_address_of_the_repository_makes_badges_and_install_from_it(script, monkeypatch):
+    assert refresh.read(script).cells[1].source.count(refresh.FROM_CHECKOUT) == 1, "the first cell installs the lab"
+    monkeypatch.setattr(refresh, "address", lambda: "owner/name")
+    first, second, *_ = refresh.read(script).cells
+    assert first.source.count(f"owner/name/blob/main/notebooks/{script.stem}.ipynb") == 2  # Colab, molab
+    assert f"/gh/owner/name/main?labpath=notebooks/{script.stem}.ipynb" in first.source
+    assert "git+https://github.com/owner/name" in second.source and refresh.FROM_CHECKOUT not in second.source
+
+
+def test_the_address_is_read_from_the_project_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(refresh, "FOLDER", tmp_path / "notebooks")
+    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/owner/na.me.git"\n')
+    assert refresh.address() == "owner/na.me"
+    (tmp_path / "pyproject.toml").write_text('[project.urls]\nPaper = "https://arxiv.org/abs/2412.08946"\n')
+    assert refresh.address() == ""
+
+
+@scripts
 def test_frame_of_a_notebook(script):
     cells = refresh.read(script).cells
     assert cells[0].source.startswith(f"# {int(script.stem[:2])} · ")
     assert "**You will see**" in cells[0].source and "**You need**" in cells[0].source
     link = re.search(r"<http://127.0.0.1:7860/\?(lesson|room)=(\w+)>", cells[0].source)  # where the page shows the same
     assert link[2] in [str(n) for n, _ in enumerate(LESSONS, 1)] if link[1] == "lesson" else link[2] in ROOMS
+    assert "arxiv.org/abs/" in cells[0].source and re.search(r"second|minute", cells[0].source), "links to the papers, and how long it takes"
     assert "## Questions to try" in cells[-2].source and "## What was shown" in cells[-2].source
+    exercises = cells[-2].source.partition("## Questions to try")[2]
+    assert exercises.count("<summary>") >= len(re.findall(r"^\d\. ", exercises, re.M)), "every question has a folded solution"
     assert cells[-1].source.count("assert ") >= 3

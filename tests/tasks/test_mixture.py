@@ -55,7 +55,10 @@ def test_a_batch_depends_on_seed_and_step_only():
     for step in (2 * BLOCK + 4, 3, BLOCK, 0, BLOCK - 1, 2 * BLOCK, 3):
         assert two.batch(step) == ordered[step]
     assert all(len(b) == 16 for b in ordered)
-    assert Mixture(TASKS, [1, 2, 5], 16, seed=5).batch(0) != ordered[0]
+    other = Mixture(TASKS, [1, 2, 5], 16, seed=5).batch(0)
+    drawn = lambda batch: [task for task, _ in batch]  # noqa: E731
+    assert drawn(other) != drawn(ordered[0])  # another seed draws other tasks, and of the same task another row
+    assert next(row for task, row in other if task == 2) != next(row for task, row in ordered[0] if task == 2)
 
 
 @pytest.mark.parametrize("weights", [[1, 2], [1, 2, 0], [1, 2, float("nan")], [1, 2, float("inf")]])
