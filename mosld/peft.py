@@ -28,12 +28,13 @@ from dataclasses import dataclass, field, make_dataclass
 import torch
 from torch import Tensor, nn
 
-from mosld.adapters.adapter import Adapter, Context, Routing, plain
+from mosld.adapters.adapter import Adapter
 from mosld.adapters.attach import draw, method_class
+from mosld.adapters.call import Routing, plain
 from mosld.adapters.centroids import kmeans
-from mosld.adapters.handle import extra_loss
+from mosld.adapters.context import Context
 from mosld.adapters.layer import adapted, refuse_copies
-from mosld.adapters.loss import join
+from mosld.adapters.loss import extra_loss, join
 from mosld.adapters.passes import Passes
 from mosld.adapters.plan import short
 from mosld.config import AdapterConfig, ConfigError

@@ -4,11 +4,9 @@ Shapes: M texts, L tokens a text, N = M L tokens, E experts, r rank.
     A and B follow `side`. With A on the input side: A [r, d_in] shared or [E, r, d_in], B [d_out, r] shared or [d_out, E, r].
     With A on the output side the two change places: A [d_out, r] or [d_out, E, r], B [r, d_in] or [E, r, d_in].
 
-- `Context`: what a forward pass knows besides its input: padding mask, task and sentence embedding of each text, and the values
-  that may change during a run (dropout rate, balance coefficient).
-- `Call`: one call of one adapter: the linear under it, the shape of the input, which of its tokens are real.
-- `Adapter`: the trainable tensors, the equation, weight dropout, balance loss, routing record. It holds no frozen weight: the linear is handed
-  in at every call, by the handle's layer (`mosld.adapters.layer`) or by PEFT's, so that a base that was moved, cast or loaded anew is what counts.
+The trainable tensors, the equation, weight dropout, balance loss, routing record. An adapter holds no frozen weight: the linear is handed in at every
+call, by the handle's layer (`mosld.adapters.layer`) or by PEFT's, so that a base that was moved, cast or loaded anew is what counts. What a pass
+knows of its texts: `mosld.adapters.context`; what one call is: `mosld.adapters.call`.
 
 Precision: the trainable tensors are float32 whatever the base is (float64 on a float64 base), and stay so when the model is cast. They are
 multiplied in the base's precision, or autocast's; router, softmax and extra losses are computed in float32.
@@ -20,208 +18,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from mosld.adapters import stages
+from mosld.adapters.balance import balance_loss, masked_mean
+from mosld.adapters.call import Answer, Call, Memory, Routing, plain
+from mosld.adapters.context import Context, in_backward
+from mosld.adapters.fused import Rows
 from mosld.adapters.kernel import Linear, Mixed, mix, mixtures, routed_gate
-from mosld.adapters.plan import Rows, Site, sizes
+from mosld.adapters.plan import Site, sizes
 from mosld.adapters.routers import ROUTERS, Router, Texts
 from mosld.config import AdapterConfig, ConfigError
 from mosld.registry import METHODS
 
-
-@dataclass
-class Context:
-    """Shared by all adapters of one name."""
-
-    dropout: float
-    balance: float
-    generator: torch.Generator  # of the initial values
-    stream: torch.Generator | None = None  # of the draws of forward passes; None: torch's own generator of the device, see `draws`
-    tasks: int = 1  # T, for methods that keep something per task
-    instance_dim: int = 0  # size of a sentence embedding, for methods routed by it
-    mask: Tensor | None = None  # [M, L], 1 at real tokens
-    source: Tensor | None = None  # [M, L', d], what a cross-attention under way reads its keys and values from
-    source_mask: Tensor | None = None  # [M, L'], 1 at its real tokens
-    task: Tensor | None = None  # [M]
-    instance: Tensor | None = None  # [M, instance_dim]
-    question: Tensor | None = None  # [M, L], 1 at the question: all that a text router of a causal model may read
-    instruction: Tensor | None = None  # [M, L], 1 at the instruction
-    ids: Tensor | None = None  # [M, L] token ids of the pass under way
-    past: int = 0  # tokens in the cache that the pass under way goes on from
-    step: int | None = None  # optimiser step under way, from 1; None outside a run
-    time_first: bool = False  # inputs are [L, M, d_in] (XLNet)
-    probing: bool = False
-    depth: int = 0  # modules under way that can begin a pass (`mosld.adapters.passes`)
-    grad: bool = True  # whether the pass under way was begun with gradients
-    block: dict = field(default_factory=dict)  # what the linears of one block hand to one another in a forward pass, by block
-    owners: dict[int, Adapter] = field(default_factory=dict)  # by block: the adapter that holds the router of a whole block
-    centroids: dict[int, Tensor] = field(default_factory=dict)  # by their number k: [k, instance_dim], set by `Handle.fit`
-
-    def __getstate__(self) -> dict:
-        """A copy is taken between passes: what belongs to one pass stays behind (tensors of a graph cannot be copied)."""
-        return {**self.__dict__, "mask": None, "source": None, "source_mask": None, "ids": None, "depth": 0, "block": {}}
-
-    def draws(self) -> torch.Generator | None:
-        """What a forward pass draws with. Torch's own generator (None) is the rule: gradient checkpointing puts its state back before it computes
-        a segment again, a trainer saves it with a checkpoint, the compiler traces it. Runs of several arms have a `stream` each."""
-        if self.stream is not None and in_backward():
-            raise ConfigError("generator: a handle's own generator would draw another mask in gradient checkpointing; set handle.generator = None.")
-        return self.stream
-
-    @property
-    def texts(self) -> tuple:
-        """What is known of the texts besides their mask."""
-        return tuple(getattr(self, name) for name in KNOWN)
-
-    @texts.setter
-    def texts(self, texts: tuple) -> None:
-        for name, value in zip(KNOWN, texts, strict=True):
-            setattr(self, name, value)
-
-    def token_mask(self, shape: torch.Size) -> Tensor | None:
-        """The padding mask of N flattened tokens, where the input has the batch's shape, else None (all tokens count)."""
-        if self.mask is None:
-            return None
-        if self.time_first and len(shape) == 3:
-            return self.mask.t().reshape(-1) if shape[:2] == self.mask.t().shape else None
-        if (len(shape) == 3 and shape[:2] == self.mask.shape) or (len(shape) == 2 and shape[0] == self.mask.numel()):
-            return self.mask.reshape(-1)
-        return None
-
-    def token_weights(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-        """A padding mask [N] as weights of sum 1 (0 where there is no token), made once a pass for the linears that share it."""
-        if mask is None:
-            return None
-        key = ("token weights", mask.data_ptr(), mask.shape, dtype)
-        if key not in self.block:
-            weights = mask.to(dtype)
-            self.block[key] = mask, weights / weights.sum().clamp(min=1)  # the mask too, so that no other takes its place in memory
-        return self.block[key][1]
-
-    def mask_of(self, x: Tensor) -> Tensor | None:
-        """The padding mask [N] of an input: of the texts themselves, or in cross-attention of the texts that are read."""
-        if self.source is x:
-            fits = self.source_mask is not None and self.source_mask.shape == x.shape[:2]
-            return self.source_mask.reshape(-1) if fits else None
-        return self.token_mask(x.shape)
-
-    def tasks_of(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """Task of each of the M texts of an input [M, L, d_in], [M]; 0 where no tasks are given. Raises ConfigError for a wrong number."""
-        if self.task is None:
-            return torch.zeros(shape[0], dtype=torch.long, device=device)
-        return one_a_text("task: ids", self.task.to(device), shape[0])
-
-    def token_values(self, values: Tensor, shape: torch.Size) -> Tensor:
-        """One value a text, repeated for its tokens: [M, ...] to [N, ...]."""
-        return values.repeat_interleave(shape[1], 0)
-
-
-def one_a_text(what: str, values: Tensor, texts: int) -> Tensor:
-    """Values [M', ...] as [M, ...], one for each of M texts. Raises ConfigError for a wrong number.
-
-    Without gradients a multiple of the texts is a search with beams: it stands each text's beams side by side, so each value is repeated.
-    """
-    if texts == len(values):
-        return values
-    if not len(values) or texts % len(values) or torch.is_grad_enabled():
-        raise ConfigError(f"{what} of {len(values)} texts are given, but the batch has {texts}; give one a text.")
-    return values.repeat_interleave(texts // len(values), 0)
-
-
-KNOWN = ("task", "instance", "question", "instruction", "ids", "past", "step")
-
-
-@dataclass(frozen=True)
-class Routing:
-    """The router's last decision at one linear: probabilities and gate [E, N], token mask [N] or None, input shape."""
-
-    probabilities: Tensor
-    gate: Tensor
-    mask: Tensor | None
-    shape: torch.Size
-
-
-def in_backward() -> bool:
-    """Whether a backward pass is under way: a forward pass is then one that gradient checkpointing makes again."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-def plain(module: nn.Module) -> bool:
-    """Whether a linear is an ordinary one, y = W x + b, whose weight the kernel may read instead of calling it: no subclass (quantised
-    linears are), no hook, no parametrisation, no replaced forward, no special kind of tensor."""
-    if type(module) is not nn.Linear and type(module) is not Conv1D:
-        return False
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
-        return False
-    return "forward" not in module.__dict__ and type(module.weight) in (nn.Parameter, Tensor) and module.weight.dtype in FLOATS
-
-
-@dataclass
-class Memory:
-    """What was known of the texts of one call."""
-
-    shape: torch.Size
-    sample: Tensor  # some entries of the input, to tell calls of one shape apart
-    mask: Tensor | None
-    texts: tuple
-    used: bool = False
-
-
 REMEMBERED = 32  # calls that may wait for their backward pass
 SAMPLED = 61  # entries of an input
-FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-
-
-@dataclass
-class Call:
-    """One call of one adapter. `weight` [d_out, d_in] and `bias` are the frozen linear's where it is plain, else None."""
-
-    base: nn.Module
-    x: Tensor  # the input as it came, [M, L, d_in] or any other shape that ends in d_in
-    mask: Tensor | None  # [N], 1 at real tokens; None: all count
-    weight: Tensor | None
-    bias: Tensor | None
-    out: Tensor | None = None  # the frozen linear's answer to x, where it was asked already
-    autocast: torch.dtype | None = None
-    again: bool = False  # made again by gradient checkpointing
-    loss: Tensor | None = None  # the balance loss, where the kernel found it
-    kept: Tensor | None = None  # what a method hands from its forward pass to its extra loss
-    z: Tensor | None = None  # the router's z-loss, coefficient included
-
-    @property
-    def shape(self) -> torch.Size:
-        return self.x.shape
-
-    def frozen(self, x: Tensor) -> Tensor:
-        """The frozen linear of tokens [N, d_in], the call's own or others: [N, d_out]."""
-        if self.weight is not None:
-            return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
-        own = x.numel() == self.x.numel()
-        out = self.out
-        if out is None or not own:
-            x = self.x if own else x
-            if self.autocast is None:
-                out = self.base(x)
-            else:
-                with torch.autocast(x.device.type, self.autocast):
-                    out = self.base(x)
-        return out.reshape(-1, out.shape[-1])
-
-
-class Answer(NamedTuple):
-    """What the kernel found for one call."""
-
-    y: Tensor  # [..., d_out]
-    p: Tensor | None  # [E, N]
-    gate: Tensor | None  # [E, N]
-    loss: Tensor | None
 
 
 class Adapter(nn.Module):
@@ -336,7 +150,7 @@ class Adapter(nn.Module):
             if own and self.training and c.router_noise > 0:
                 logits = logits + c.router_noise * torch.empty_like(logits).normal_(generator=self.context.draws())
             if own and self.training and c.z_loss > 0:
-                call.z = c.z_loss * _mean(logits.logsumexp(0).square(), call.mask)
+                call.z = c.z_loss * masked_mean(logits.logsumexp(0).square(), call.mask)
             if own and self.steer is not None:
                 logits = logits + self.steer[:, None]
             p, g = (texts.each(v) for v in routed_gate(logits, c.top_k, c.renormalise == "yes"))
@@ -634,26 +448,3 @@ class Adapter(nn.Module):
     def __getstate__(self) -> dict:
         """A copy is taken between passes: what the last one left stays behind (tensors of a graph cannot be copied)."""
         return {**self.__dict__, "aux": None, "last": None, "mask": None, "sink": {}, "memory": [], "carry": {}, "swap": None}
-
-
-def _mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean of values [n] over the real tokens, or over the texts where there is one value a text."""
-    if mask is None or len(values) != len(mask):
-        return values.mean()
-    weight = mask.to(values.dtype)
-    return (values * weight).sum() / weight.sum().clamp(min=1)
-
-
-def balance_loss(p: Tensor, g: Tensor, mask: Tensor | None) -> Tensor:
-    """E * sum_e f_e P_e over real tokens: 1 where balanced, 0 where there is no token (Switch Transformer, arXiv 2101.03961, equation 4).
-
-    f_e is the share of all choices that fell on expert e, a constant to the gradient; P_e is the mean router probability.
-    The paper's L_b = sum_k c_k s_k (arXiv 2412.08946) is the same up to counts in place of shares.
-    """
-    chosen = (g > 0).to(p.dtype)
-    if mask is None:
-        f, mean = chosen.sum(1), p.sum(1) / max(p.shape[1], 1)
-    else:
-        w = mask.to(p.dtype)
-        f, mean = chosen @ w, p @ (w / w.sum().clamp(min=1))
-    return p.shape[0] * (f / f.sum().clamp(min=1)) @ mean

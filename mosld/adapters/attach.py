@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from mosld.adapters import together
-from mosld.adapters.adapter import Adapter, Context
-from mosld.adapters.handle import NAME, Handle, adapters_of_others
+from mosld.adapters.adapter import Adapter
+from mosld.adapters.context import Context
+from mosld.adapters.frozen import adapters_of_others
+from mosld.adapters.handle import NAME, Handle
 from mosld.adapters.plan import Place, answers, causal, plan
 from mosld.config import AdapterConfig, ConfigError
 from mosld.registry import METHODS

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mosld.adapters.adapter import plain
+from mosld.adapters.call import plain
 from mosld.config import AdapterConfig, ConfigError
 from mosld.fetch import hub_reachable
 

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from mosld.adapters import files
 from mosld.adapters.adapter import Adapter, Context, Routing
 from mosld.adapters.centroids import kmeans
+from mosld.adapters.frozen import REGISTRY, Registry
 from mosld.adapters.layer import AdaptedLinear
-from mosld.adapters.loss import join
+from mosld.adapters.loss import extra_loss, join
 from mosld.adapters.passes import Passes
 from mosld.adapters.plan import Place
 from mosld.config import AdapterConfig, ConfigError
 
 NAME = "default"
-REGISTRY = "_mosld"  # the attribute of a model that lists its handles
 
 
 @dataclass
@@ -36,43 +36,6 @@ class Set:
     context: Context
     places: list[Place]
     adapters: list[Adapter]
-
-
-class Registry:
-    """What all handles of a model share: their list, and which parameters were made untrainable, by module and name."""
-
-    def __init__(self):
-        self.handles: list[Handle] = []
-        self.frozen: list[tuple[nn.Module, str]] = []
-
-    def freeze(self, model: nn.Module) -> None:
-        """All weights but those of adapters, ours or peft's, and of what peft trains beside them."""
-        spared = {id(p) for m in model.modules() for p in _theirs(m)}
-        for module in model.modules():
-            for name, p in module._parameters.items():
-                if p is not None and p.requires_grad and id(p) not in spared:
-                    p.requires_grad_(False)
-                    self.frozen.append((module, name))
-
-    def thaw(self) -> None:
-        for module, name in self.frozen:
-            p = module._parameters.get(name)
-            if p is not None:
-                p.requires_grad_(True)
-
-
-def _theirs(module: nn.Module) -> Iterator[nn.Parameter]:
-    """Trainable tensors of a module that is an adapter, or that peft keeps beside the model's own."""
-    if isinstance(module, Adapter):
-        yield from module.parameters()
-    elif hasattr(module, "adapter_layer_names") or type(module).__name__ in ("ModulesToSaveWrapper", "TrainableTokensWrapper"):
-        own = {id(p) for name in ("base_layer", "original_module") if hasattr(module, name) for p in getattr(module, name).parameters()}
-        yield from (p for p in module.parameters() if id(p) not in own)
-
-
-def adapters_of_others(model: nn.Module, own: tuple[AdaptedLinear, ...] = ()) -> list[str]:
-    """Names of the modules that are adapted already, by another handle or by peft."""
-    return [n for n, m in model.named_modules() if (isinstance(m, AdaptedLinear) and m not in own) or hasattr(m, "adapter_layer_names")]
 
 
 class Handle:
@@ -384,19 +347,6 @@ class Handle:
             if self.active in layer.adapters:
                 layer.merge(self.active, deltas)
         return self.model
-
-
-def extra_loss(adapters: list[Adapter], context: Context) -> Tensor | float:
-    """Sum of the extra losses of the last pass. Raises ConfigError: see `Handle.extra_loss`."""
-    if any(a.silent and a.site.experts > 1 and a.aux is None for a in adapters) and context.balance > 0:
-        raise ConfigError(
-            "gradient checkpointing: its reentrant kind runs the layers without gradients, which loses the balance loss; give "
-            "use_reentrant=False, or set the balance to 0."
-        )
-    losses = [a.aux for a in adapters if a.aux is not None]
-    if not losses:
-        return 0.0
-    return torch.stack([x.to(losses[0].device) for x in losses]).sum()
 
 
 def _nothing(*_) -> None:

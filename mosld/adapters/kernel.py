@@ -101,7 +101,7 @@ def mixtures(
 
     Args:
         top_k: experts kept a token; 0 keeps all.
-        balance: coefficient of the load-balance loss E sum_e f_e P_e (`mosld.adapters.adapter.balance_loss`); 0: no loss.
+        balance: coefficient of the load-balance loss E sum_e f_e P_e (`mosld.adapters.balance.balance_loss`); 0: no loss.
         tokens: [N] weight of each token in it, sum 1; None: all alike.
         sinks: a dict for each linear, or None. Backward puts `ask` into it, [E]: the Frobenius norm of each expert's own share
             G_e = (g_e * (dL/dy up_e))^T x of the gradient of `down` (for a shared `down`, dL/d down = sum_e G_e), of the weights before dropout.

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from mosld.adapters.adapter import FLOATS, Adapter, plain
-from mosld.adapters.plan import Part, join
+from mosld.adapters.adapter import Adapter
+from mosld.adapters.call import FLOATS, plain
+from mosld.adapters.fused import join
+from mosld.adapters.plan import Part
 from mosld.config import ConfigError
 
 

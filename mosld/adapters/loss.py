@@ -1,5 +1,6 @@
 """The extra losses as part of the model's own: for trainers that take `outputs.loss` and know of nothing else.
 
+- `extra_loss(adapters, context)`: the sum of the extra losses of the last pass.
 - `join(model, extra)`: from now on `outputs.loss` of a forward pass in training holds `extra()` too; gives back the hook, to be removed.
 
 transformers' Trainer hands `num_items_in_batch`, the number of labels of all micro-batches and processes of an optimiser step, to models that
@@ -11,9 +12,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.loss.loss_utils import LOSS_MAPPING, ForCausalLMLoss
+
+from mosld.adapters.adapter import Adapter
+from mosld.adapters.context import Context
+from mosld.config import ConfigError
+
+
+def extra_loss(adapters: list[Adapter], context: Context) -> Tensor | float:
+    """Sum of the extra losses of the last pass. Raises ConfigError: see `Handle.extra_loss`."""
+    if any(a.silent and a.site.experts > 1 and a.aux is None for a in adapters) and context.balance > 0:
+        raise ConfigError(
+            "gradient checkpointing: its reentrant kind runs the layers without gradients, which loses the balance loss; give "
+            "use_reentrant=False, or set the balance to 0."
+        )
+    losses = [a.aux for a in adapters if a.aux is not None]
+    if not losses:
+        return 0.0
+    return torch.stack([x.to(losses[0].device) for x in losses]).sum()
 
 
 def join(model: nn.Module, extra: Callable[[], Tensor | float]) -> RemovableHandle:

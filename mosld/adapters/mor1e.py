@@ -19,8 +19,9 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from mosld.adapters.adapter import Adapter, Call, one_a_text
+from mosld.adapters.adapter import Adapter, Call
 from mosld.adapters.centroids import similarity
+from mosld.adapters.context import one_a_text
 from mosld.adapters.kernel import mix
 from mosld.config import ConfigError
 

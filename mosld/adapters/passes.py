@@ -21,7 +21,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mosld.adapters.adapter import FLOATS, Adapter, Context
+from mosld.adapters.adapter import Adapter
+from mosld.adapters.call import FLOATS
+from mosld.adapters.context import Context
 from mosld.adapters.plan import layers, linear_like, sizes
 from mosld.config import ConfigError
 

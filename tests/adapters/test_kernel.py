@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mosld.adapters.adapter import balance_loss
+from mosld.adapters.balance import balance_loss
 from mosld.adapters.kernel import Linear, mix, mixture, mixtures, routed_gate
 from tests.adapters.slow import slow_mixture
 

@@ -8,7 +8,7 @@ import transformers
 from torch import nn
 
 from mosld.adapters import attach
-from mosld.adapters.adapter import balance_loss
+from mosld.adapters.balance import balance_loss
 from mosld.config import METHODS, AdapterConfig, ConfigError
 from tests.adapters.models import FAMILIES, bert, run, t5
 from tests.adapters.same import move
