@@ -221,3 +221,19 @@ def test_many_frames_are_drawn_no_more_often_than_anybody_sees(page):
     )
     assert 5 < drawn <= milliseconds / 100 + 3
     page.wait_for_function("document.querySelector('.lab-step').textContent === 'step 199 / 150'")
+
+
+def test_the_page_before_its_first_picture_is_light(browser, server):
+    """Compressed bytes until the first machine stands, the recorded run among them. Most of it is Gradio's own."""
+    context = browser.new_context(viewport={"width": 1366, "height": 768}, reduced_motion="reduce")
+    page, sizes, urls = context.new_page(), {}, {}
+    line = context.new_cdp_session(page)
+    line.send("Network.enable")
+    line.on("Network.responseReceived", lambda e: urls.__setitem__(e["requestId"], e["response"]["url"]))
+    line.on("Network.loadingFinished", lambda e: sizes.__setitem__(e["requestId"], e["encodedDataLength"]))
+    page.goto(server)
+    wait(page, "window.MoSLD && MoSLD.frames.length > 1 && document.querySelector('#figure-machine [data-expert]')")
+    own = sum(size for request, size in sizes.items() if "/assets/" not in urls.get(request, ""))
+    print(f"{sum(sizes.values()):,} bytes before the first picture, {own:,} of them the lab's own")
+    assert 100_000 < own < 200_000 and sum(sizes.values()) < 550_000
+    context.close()

@@ -51,7 +51,7 @@
     const told = () => `${M.terms.router}\nIt reads: ${d.reads}.\n` + Array.from({ length: Math.min(E, 12) }, (_, e) => `expert ${e + 1}: ${gates ? `gate ${M.text(gates[e])}` : ""}${share ? `, ${M.percent(share[e])} of all words` : ""}`).join("\n");
     pen.rect(`${key} R`, box.x, box.y, box.w, box.h, { class: lit("gate", "box router"), rx: 8 }, { name: `router${word ? `, gates of ${word}` : ""}`, tip: told, far: true, act: () => open({ arm: g.first.arm }, "router") });
     pen.text(`${key} R1`, box.x + 9, box.y + 17, d.router === "router" ? "router" : d.router, { class: "ink", "font-size": 13, "font-weight": 600, ...quiet });
-    if (word && box.w > 130) pen.text(`${key} R2`, box.x + box.w - 8, box.y + 17, M.fit(`gates of “${word}”`, box.w - M.measure(d.router, 13, 600) - 26, 11), { class: "soft", "font-size": 11, "text-anchor": "end", ...quiet });
+    if (word && box.w - M.measure(d.router, 13, 600) > 70) pen.text(`${key} R2`, box.x + box.w - 8, box.y + 17, M.fit(`gates of “${word}”`, box.w - M.measure(d.router, 13, 600) - 26, 11), { class: "soft", "font-size": 11, "text-anchor": "end", ...quiet });
     const floor = box.y + box.h - 8, high = box.h - 34, span = (box.w - 46) / E, w = Math.max(1, Math.min(24, span - (E > 12 ? 1 : 5))), full = gates && Math.max(...gates) > 0.75 ? 1 : 0.75;
     for (let e = 0; e < E; e++) {
       const x = box.x + 12 + e * span + (span - w) / 2, v = gates ? gates[e] : share ? share[e] : 0;

@@ -90,8 +90,9 @@
     return P;
   };
 
-  // An svg in a place of the page: draw(pen, width) returns its height; it is drawn when the store or the width changes, and only while in sight.
-  M.picture = (place, label, draw, stamp) => {
+  // An svg in a place of the page: draw(pen, width) returns its height; it is drawn when the store or the width changes, and only while in sight;
+  // while frames stream at most once in `least` milliseconds.
+  M.picture = (place, label, draw, stamp, least = LEAST) => {
     const svg = document.createElementNS(NS, "svg");
     for (const [name, value] of Object.entries({ role: "group", tabindex: "0", width: "100%", class: "lab-svg", "aria-label": label })) svg.setAttribute(name, value);
     place.appendChild(svg);
@@ -108,7 +109,7 @@
       pen.height = draw(pen, width);
       svg.drawn = (svg.drawn || 0) + 1;
     }
-    const mark = (force) => { if (force) last = ""; if (!asked) { asked = true; const rest = LEAST - (Date.now() - painted); if (rest > 0 && (M.state === "running" || M.playing)) setTimeout(() => requestAnimationFrame(paint), rest); else requestAnimationFrame(paint); } };
+    const mark = (force) => { if (force) last = ""; if (!asked) { asked = true; const rest = least - (Date.now() - painted); if (rest > 0 && (M.state === "running" || M.playing)) setTimeout(() => requestAnimationFrame(paint), rest); else requestAnimationFrame(paint); } };
     M.on((what) => mark(what === "theme" || what === "choice"));
     new ResizeObserver(() => mark()).observe(place);
     new IntersectionObserver((e) => { visible = e[e.length - 1].isIntersecting; if (visible) mark(); }, { rootMargin: "200px" }).observe(place);

@@ -37,10 +37,16 @@ def mean(values) -> float | None:
 # What the router reads.
 
 
+def _bit(most: float) -> str:
+    """The most possible: 1 bit, 2 bits, 1.6 bits."""
+    text = number(most).removesuffix(".0")
+    return f"{text} bit{'' if text == '1' else 's'}"
+
+
 def reads_sentence(word: float, task: float, most: float, who: str = "The router") -> str:
     """What tells an expert, word or task, from the bits that each does, of the most possible."""
     words, tasks = word >= TELLS * most, task >= TELLS * most
-    of = f"{number(most)} bit{'' if number(most) == '1.0' else 's'}".replace("1.0 bit", "1 bit")
+    of = _bit(most)
     if words and not tasks:
         return f"{who} sends words, not tasks: the word tells {number(word)} of {of}, the task {number(task)}."
     if tasks and not words:
@@ -60,7 +66,7 @@ def collapse_sentence(idle: int, experts: int, arm: str = "") -> str:
 def routers_sentence(arms: list[tuple[str, float, float, float]]) -> str:
     """Arms whose routers read different things: (what is read, bits told of word and of task, most) each."""
     top = max(arms, key=lambda a: a[2])
-    of = f"{number(top[3])} bit".replace("1.0 bit", "1 bit")
+    of = _bit(top[3])
     if top[2] < TELLS * top[3]:
         return f"No router sends tasks, whatever it reads: of {of} the task tells {', '.join(f'{number(a[2])} ({a[0]})' for a in arms)}."
     rest = ", ".join(f"{number(task)} ({what})" for what, _, task, _ in arms if what != top[0])
