@@ -14,8 +14,8 @@ from test_run_state import ENDLESS, own
 PATIENCE = 300  # seconds
 
 
-def start(port, folder):
-    environ = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "TMPDIR": str(folder)}
+def start(port, folder, **more):
+    environ = {**os.environ, **more, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "TMPDIR": str(folder)}
     process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
