@@ -232,6 +232,30 @@ def test_task_ids_follow_the_beams_of_a_search():
         model(input_ids=ids.repeat(2, 1), decoder_input_ids=ids.repeat(2, 1))
 
 
+@pytest.mark.parametrize("values", [{"router": r} for r in ("task", "text", "instruction", "hash")] + [{"method": m} for m in ("loramoe", "mor1e")])
+def test_what_is_told_of_texts_follows_beams_with_a_cache_and_without(values):
+    config = transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=32, bos_token_id=0, eos_token_id=0)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    handle = attach(model, AdapterConfig(**{"method": "mosld", "rank": 2, **values}), tasks=2)
+    move(handle, size=1.0)
+    handle.fit(torch.randn(20, 3))
+    ids = torch.arange(8).view(2, 4) + 1
+    told = {"task": torch.tensor([1, 0]), "instance": torch.randn(2, 3), "question": torch.ones_like(ids)}
+    told["instruction"] = torch.tensor([[1, 1, 0, 0]] * 2)
+
+    def search(rows, **options):
+        with torch.no_grad(), handle.context(**{name: value[rows] for name, value in told.items()}):
+            mask = torch.ones_like(ids[rows])
+            return model.generate(ids[rows], attention_mask=mask, num_beams=3, max_new_tokens=5, do_sample=False, pad_token_id=0, **options)
+
+    both = search(slice(0, 2))
+    assert torch.equal(both, search(slice(0, 2), use_cache=False))
+    for i in range(2):
+        one = search(slice(i, i + 1))
+        length = min(both.shape[1], one.shape[1])
+        assert torch.equal(both[i, :length], one[0, :length])
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_same_loss_in_one_batch_and_text_by_text_without_padding(family):
     """Routing does not depend on the neighbours in the batch, nor on their padding."""
