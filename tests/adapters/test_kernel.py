@@ -5,6 +5,7 @@ import torch
 
 from mosld.adapters.balance import balance_loss
 from mosld.adapters.kernel import Linear, mix, mixture, mixtures, routed_gate
+from tests.adapters.same import one_linear
 from tests.adapters.slow import slow_mixture
 
 N, D_IN, D_OUT, R, E = 9, 6, 5, 3, 4
@@ -225,3 +226,17 @@ def test_half_precision_is_the_exact_layer_within_its_rounding():
             got, want = getattr(a, name).grad, getattr(b, name).grad
             assert got.dtype == torch.float32
             assert (got - want).norm() < 0.03 * want.norm(), name
+
+
+def test_what_each_expert_asks_of_a_dropped_out_a_is_its_share_of_the_gradient():
+    """G_e = scale (g_e (dL/dy B_e))^T x, times the mask on A; their sum is dL/dA, their norms are what the probes show."""
+    adapter, handle, x = one_linear("mosld", experts=3, top_k=2, dropout=0.5, balance=0.0)
+    handle.train()
+    up = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    with handle.context(mask=torch.ones(3, 5, dtype=torch.long), probing=True):
+        (adapter(x) * up).sum().backward()
+    X, D, g = x.detach().reshape(-1, 16), up.reshape(-1, 16), adapter.last.gate
+    shares = [adapter.scale * (g[e][:, None] * (D @ adapter.B.detach()[:, e])).T @ X * adapter.mask for e in range(3)]
+    assert (adapter.mask == 0).any()
+    torch.testing.assert_close(sum(shares), adapter.A.grad)
+    torch.testing.assert_close(adapter.sink["ask"], torch.stack([s.norm() for s in shares]))
