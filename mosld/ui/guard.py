@@ -67,6 +67,7 @@ class Guard:
             if scope["type"] == "websocket":  # Gradio has none
                 return
             return await self.app(scope, receive, send)
+        scope = _under_root(scope)
         headers, path = Headers(scope=scope), scope["path"]
         refusal = None if self.hosted else self._stranger(headers)
         if refusal is None and scope["method"] == "POST":
@@ -219,6 +220,14 @@ class _Reading:
             self.counts[self.visitor] -= 1
             if self.counts[self.visitor] <= 0:
                 del self.counts[self.visitor]
+
+
+def _under_root(scope) -> dict:
+    """The request with its sub-path put back where a proxy took it off: at a sub-path named /lab the lab's own routes would lose theirs."""
+    root, path = scope.get("root_path", "").rstrip("/"), scope["path"]
+    if root.startswith("/") and re.match(r"/lab/(news|health|file/|script/)", path) and not path.startswith(f"{root}/lab/"):
+        return {**scope, "path": root + path}
+    return scope
 
 
 def names_of(text: str) -> frozenset[str]:

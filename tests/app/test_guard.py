@@ -1,5 +1,6 @@
 """What SECURITY.md promises of the server, asked over HTTP of a page that is really served."""
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -9,10 +10,14 @@ import time
 
 import brotli
 import gradio as gr
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.guard import names_of, whole_characters
+from mosld.ui.guard import Guard, Readers, names_of, whole_characters
 from mosld.ui.limits import Limits
 from mosld.ui.page import build
 from mosld.ui.serve import launch
@@ -169,6 +174,18 @@ def test_a_run_that_is_too_large_is_refused_with_what_fits(changes, tmp_path):
     with pytest.raises(ConfigError):
         session.limits.check(config.replace(rank=rank + 1))
     assert session.state == "idle" and session.trainer is None
+
+
+@pytest.mark.parametrize("root", ["", "/lab", "/x", "/a/lab"])
+def test_the_labs_own_routes_are_found_at_any_sub_path(root):
+    inner = Starlette(routes=[Route("/lab/health", lambda request: PlainTextResponse("well"))])
+    line = httpx.ASGITransport(app=Guard(inner, hosted=True, hosts=frozenset(), readers=Readers()), root_path=root)
+
+    async def both():
+        async with httpx.AsyncClient(transport=line, base_url="http://lab.example") as client:
+            return [(await client.get(path)).text for path in ("/lab/health", f"{root}/lab/health")]
+
+    assert asyncio.run(both()) == ["well", "well"]  # whether the proxy takes the sub-path off or not
 
 
 def test_half_a_character_is_answered_and_does_not_hang_the_session(ask):
