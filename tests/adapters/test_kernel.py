@@ -240,3 +240,11 @@ def test_what_each_expert_asks_of_a_dropped_out_a_is_its_share_of_the_gradient()
     assert (adapter.mask == 0).any()
     torch.testing.assert_close(sum(shares), adapter.A.grad)
     torch.testing.assert_close(adapter.sink["ask"], torch.stack([s.norm() for s in shares]))
+
+
+def test_the_balance_loss_of_a_padded_batch_is_that_of_its_real_tokens():
+    draw = torch.Generator().manual_seed(3)
+    p, g = routed_gate(torch.randn(4, 12, generator=draw), 2)
+    mask = torch.tensor([1, 1, 0, 1, 0, 1, 1, 0, 0, 1, 1, 0])
+    torch.testing.assert_close(balance_loss(p, g, mask), balance_loss(p[:, mask > 0], g[:, mask > 0], None))
+    assert (balance_loss(p, g, None) - balance_loss(p, g, mask)).abs() > 1e-3

@@ -132,7 +132,7 @@ FAULTS = (
         "mosld/adapters/balance.py",
         "f, mean = chosen @ w, p @ (w / w.sum().clamp(min=1))",
         "f, mean = chosen.sum(1), p.mean(1)",
-        "tests/adapters/test_attach.py tests/adapters/test_routers.py tests/adapters/test_sira.py",
+        "tests/adapters/test_kernel.py",
     ),
     Fault(
         "gates not renormalised in the kernel",
