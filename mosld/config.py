@@ -52,6 +52,8 @@ class Strict(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_sentence(type(self), error)) from None
+        except UnicodeEncodeError as error:  # of pydantic's, which cannot name such a value
+            raise ConfigError(f"config: {shown(str(error.object))} holds half a character; give whole characters.") from None
 
     def replace(self, /, **changes):
         """A checked copy with some fields changed. Raises ConfigError."""

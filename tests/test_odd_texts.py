@@ -154,6 +154,7 @@ def test_any_text_as_a_link_or_a_file(text):
 @bounded
 @given(VALUE)
 @example([[[[]]]])
+@example("\ud800")
 def test_json_of_any_kind(value):
     read_or_refused(RunConfig.from_json, json.dumps({"tasks": value, "arms": value}))
 
