@@ -64,6 +64,11 @@ def press_run(page, count: int):
     wait(page, f"!MoSLD.replay && MoSLD.frames.length >= {count}")
 
 
+def rest(page):
+    """Nothing trains any more: the run is paused, unless it came to its end first."""
+    page.wait_for_function("() => { const b = document.querySelector('#pause'); if (!b.disabled) b.click(); return MoSLD.state !== 'running'; }")
+
+
 def note(page) -> str:
     page.wait_for_function("document.querySelector('.lab-note').textContent.trim()", timeout=LONG)
     return page.inner_text(".lab-note")

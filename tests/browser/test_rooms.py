@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from browser_helpers import FAST, LONG, QUICK, cut_off, faults, frames, note, open_tab, press_run, room, wait
+from browser_helpers import FAST, LONG, QUICK, cut_off, faults, frames, note, open_tab, press_run, rest, room, wait
 
 PLACES = ("Learn", "Watch", "Look inside/Words", "Look inside/Norms", "Compare/Runs", "Compare/Seeds", "Compare/Claims", "Take away")
 
@@ -63,7 +63,7 @@ def test_a_question_while_a_run_trains_and_the_run_again(visit):
     page.get_by_role("button", name="Resume").click()
     wait(page, "!MoSLD.replay && MoSLD.frames.length > 4")
     assert page.evaluate("MoSLD.frames.map((f) => f.step)")[:4] == [0, 1, 2, 3]
-    page.click("#pause")
+    rest(page)
 
 
 def test_a_link_restores_everything_and_a_class_link_hides(visit):
@@ -74,7 +74,7 @@ def test_a_link_restores_everything_and_a_class_link_hides(visit):
     header = page.evaluate("MoSLD.header")
     assert header["seed"] == 42 and header["tasks"] == ["tense", "place"] and header["arms"] == ["rank 2", "rank 4"]
     assert "s.42" in page.url and "t.world/tense:2,world/place" in page.url
-    page.click("#pause")
+    rest(page)
     assert "hide: 'everything' is no group of controls" in note(visit("?hide=everything"))
 
 
@@ -115,7 +115,7 @@ def test_a_change_during_the_run_acts_and_a_method_that_fixes_it_says_so(visit):
     page.press("#knob-dropout input[type=number]", "Enter")
     page.wait_for_function("document.querySelector('.lab-note').textContent.includes('LoRA fixes')", timeout=LONG)
     page.wait_for_function("document.querySelector('#knob-dropout input[type=number]').value === '0'", timeout=LONG)  # the run's value
-    page.click("#pause")
+    rest(page)
 
 
 def test_nothing_jumps_while_training(visit):
@@ -127,4 +127,4 @@ def test_nothing_jumps_while_training(visit):
     )
     wait(page, f"MoSLD.frames.length >= {frames(page) + 8}")
     assert sum(page.evaluate("jumps")) < 0.01
-    page.click("#pause")
+    rest(page)
