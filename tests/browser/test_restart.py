@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 
+import pytest
 from browser_helpers import wait
 from conftest import ROOT, _port
 from test_run_state import ENDLESS, own
@@ -28,6 +29,7 @@ def start(port, folder, **more):
     raise AssertionError("the server does not answer")
 
 
+@pytest.mark.slow
 def test_a_page_kept_open_over_a_restart_offers_its_run(browser, tmp_path):
     port, faults = _port(), []
     server, context = start(port, tmp_path), browser.new_context(viewport={"width": 1366, "height": 768})

@@ -52,7 +52,7 @@ def test_run_pressed_while_a_run_trains_starts_the_new_one(visit):
     assert agrees(page) == "paused"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
 def test_random_presses_in_two_tabs(visit, seed):
     rng = random.Random(seed)
     pages = [visit(SHORT)]

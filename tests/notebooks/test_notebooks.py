@@ -22,7 +22,10 @@ def test_there_are_eight():
     assert [s.stem[:2] for s in refresh.SCRIPTS] == ["01", "02", "03", "04", "05", "06", "07", "08"]
 
 
-@scripts
+QUICK = ("01", "03", "07")
+
+
+@pytest.mark.parametrize("script", [pytest.param(p, marks=() if p.stem[:2] in QUICK else pytest.mark.slow, id=p.stem) for p in refresh.SCRIPTS])
 def test_runs_from_the_script(script, tmp_path):
     notebook = refresh.execute(refresh.read(script), fast=True, folder=tmp_path)
     errors = [o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs if o.get("name") == "stderr"]

@@ -183,6 +183,7 @@ def test_a_deadline_ends_a_study_with_nothing_half_done(tmp_path):
     assert study(["C3"], TINY, tmp_path, width=2, deadline=0.0, once=True) == {} and not list(tmp_path.glob("*.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_lost_changes_nothing(finished, tmp_path):
     """Two Dask workers, one of them ended by its process id while it trains: the same numbers as by joblib."""
     distributed = pytest.importorskip("distributed")

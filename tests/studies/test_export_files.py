@@ -109,6 +109,7 @@ def test_paths_stay_at_home(changed):
     assert out.frames[0].arms[0].accuracy["even.jsonl"] == log.frames[0].arms[0].accuracy[str(path)]
 
 
+@pytest.mark.slow
 def test_the_script_repeats_the_run(changed, tmp_path):
     log, path = changed
     (tmp_path / "run.py").write_text(script(portable(log)))
