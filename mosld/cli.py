@@ -139,7 +139,8 @@ def _train_parser(commands) -> None:
 
 def _train(args) -> int:
     if args.resume:
-        show_progress(f"Going on with the run in {args.resume}.")
+        if (Path(args.resume) / "run.json").is_file():
+            show_progress(f"Going on with the run in {args.resume}.")
         from mosld.training import Trainer
 
         trainer = Trainer.resume(args.resume, show_progress)
