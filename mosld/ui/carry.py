@@ -26,7 +26,7 @@ from mosld.ui.limits import AWAY_SECONDS, Limits, size
 from mosld.ui.turns import FIRST, TRAINING, Places, Ticket, Turn, Turns
 from mosld.ui.wire import Packer, header, to_json
 
-TICK = 0.1  # seconds between two looks of who waits
+TICK = 0.1  # seconds between two looks of whoever waits, for the next step or for news
 log = logging.getLogger(__name__)
 
 

@@ -22,14 +22,13 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.carry import Carrying, Run
+from mosld.ui.carry import TICK, Carrying, Run
 from mosld.ui.compute import computing
 from mosld.ui.folders import folder_name, renamed, runs, shared
 from mosld.ui.limits import UPLOAD_BYTES, UPLOADS, Limits
 from mosld.ui.turns import QUESTION, Places, Turns
 from mosld.ui.wire import to_json
 
-TICK = 0.1  # seconds between two looks for news
 PIECE = 256_000  # characters of frames in one message
 BUSY = ("waiting", "loading", "running")
 

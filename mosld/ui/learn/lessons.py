@@ -165,8 +165,6 @@ ARMS = {**THREE, "steps": 60, "eval_rows": 200, "eval_every": 30}
 ALONE = RunConfig(method="lora", tasks="world/mood", batch=4, steps=60, arms="", eval_rows=200, eval_every=40, probe_every=4)
 
 READING = {"steps": 100, "eval_rows": 100, "eval_every": 20, "dropout": 0, "arms": "router=token,instruction;router_lr=1,10"}
-if "router" not in RunConfig.model_fields:
-    READING["arms"] = "balance=0,0.01"
 
 LESSONS: tuple[Lesson, ...] = (
     Lesson(
