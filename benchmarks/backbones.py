@@ -16,22 +16,22 @@ import json
 import statistics
 import time
 from pathlib import Path
-
-import torch
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from mosld import backbones, tasks
-from mosld.backbones.base import Batch, Encoder
-from mosld.backbones.distil import embed
 from mosld.config import ConfigError, RunConfig
-from mosld.tasks.mixture import Mixture
-from mosld.training.arms import Arm
+
+if TYPE_CHECKING:  # torch takes seconds to import: not before the words of the command are read
+    import torch
+
+    from mosld.backbones.base import Batch, Encoder
 
 BACKBONES = {"nano": ("nano", 0), "MiniLM, 6 layers": ("minilm", 0), "MiniLM, 3 layers": ("minilm", 3)}
 LORA = {"method": "lora", "rank": 8, "alpha": 16.0, "arms": ({},), "steps": 200, "batch": 8, "max_tokens": 32}
 PARTS = 4  # groups of like length that a batch is read in
 ROWS = {"zero-shot": 300, "lora": 200}  # test rows of a task, at most
 TEXTS, TOKENS = 32, 24  # of a timed step
+TIMES = {"zero-shot": "minutes", "lora": "some hours for all tasks", "speed": "about a minute"}
 
 
 def reachable(begins: str) -> dict[str, tasks.Task]:
@@ -46,6 +46,8 @@ def reachable(begins: str) -> dict[str, tasks.Task]:
 
 
 def zero_shot(backbone: Encoder, task: tasks.Task) -> dict[str, float]:
+    import torch
+
     rows, right = task.test[: ROWS["zero-shot"]], 0
     for first in range(0, len(rows), 50):
         part = rows[first : first + 50]
@@ -57,6 +59,11 @@ def zero_shot(backbone: Encoder, task: tasks.Task) -> dict[str, float]:
 
 def logits(backbone: Encoder, batch: Batch, model: torch.nn.Module) -> torch.Tensor:
     """What `backbone.score` gives, with little padding. LoRA has no router, so nothing else depends on how texts are grouped."""
+    import torch
+    from torch.nn import functional as F
+
+    from mosld.backbones.student import embed
+
     with torch.autocast("cpu", torch.bfloat16):
         pooled = embed(model, batch.input_ids, batch.attention_mask.sum(1), min(PARTS, len(batch.task)))
     unit = F.normalize(pooled, dim=-1)
@@ -66,6 +73,12 @@ def logits(backbone: Encoder, batch: Batch, model: torch.nn.Module) -> torch.Ten
 
 def lora(name: str, layers: int, task: tasks.Task, lr: float) -> dict[str, float]:
     """One arm of the lab, trained by the lab's schedule on the lab's batches."""
+    import torch
+    from torch.nn import functional as F
+
+    from mosld.tasks.mixture import Mixture
+    from mosld.training.arms import Arm
+
     config = RunConfig(tasks=task.name, backbone=name, layers=layers, lr=lr, **LORA)
     backbone = backbones.load(name, layers, config.max_tokens)
     arm, mixture = Arm("LoRA", config, backbone, 1), Mixture([task], [1.0], config.batch, config.seed)
@@ -85,6 +98,10 @@ def lora(name: str, layers: int, task: tasks.Task, lr: float) -> dict[str, float
 
 def speed(steps: int = 20) -> None:
     """Median time of forward, backward and update with LoRA of rank 8 on all q and v; the backbones take turns."""
+    import torch
+
+    from mosld.training.arms import Arm
+
     torch.manual_seed(0)
     ids = torch.randint(1000, 20_000, (TEXTS, TOKENS))
     mask = torch.ones_like(ids)
@@ -129,6 +146,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--tasks", default="", help="beginning of the tasks' names, such as real/")
     parser.add_argument("--lr", type=float, default=RunConfig().lr, help="learning rate of lora")
     given = parser.parse_args(arguments)
+    if given.what != "table":
+        print(f"{given.what}: of {', '.join(given.only)}; {TIMES[given.what]}", flush=True)
     if given.what == "speed":
         return speed()
     lines = given.out.read_text().splitlines() if given.out.is_file() else []

@@ -5,6 +5,8 @@ removes one; the audit hooks of Python tell. Nothing of the package is replaced.
 not come to the same frames and the same weights, with what it said; the exit status is then 1.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import os
@@ -13,12 +15,14 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ["OMP_NUM_THREADS"] = "1"  # a process with threads cannot be forked
 
 from mosld.config import ConfigError, RunConfig
-from mosld.training import RunLog, Trainer
-from mosld.training.checkpoint import arm_folder
+
+if TYPE_CHECKING:
+    from mosld.training import Trainer
 
 CONFIG = RunConfig(
     tasks="world/mood", layers=1, steps=3, batch=2, eval_every=1, eval_rows=10, warmup=0, rank=2, probe_every=2, arms="dropout=0.1,0.3"
@@ -62,6 +66,8 @@ def watch(folder: Path, point: int, tell: Path | None = None) -> None:
 
 
 def weights(folder: Path) -> list[str]:
+    from mosld.training.checkpoint import arm_folder
+
     return [hashlib.sha256((arm_folder(folder, i, at=CONFIG.steps) / "adapter.safetensors").read_bytes()).hexdigest() for i in range(2)]
 
 
@@ -72,6 +78,8 @@ def train(trainer: Trainer) -> None:
 
 def go_on(folder: Path, point: int = 0, said: Path | None = None) -> None:
     """As the command does: a new run where there is none, else the one there."""
+    from mosld.training import Trainer
+
     try:
         if point:
             watch(folder, point)
@@ -83,6 +91,8 @@ def go_on(folder: Path, point: int = 0, said: Path | None = None) -> None:
 
 def attempts(root: Path, every: int, end: float) -> tuple[int, int, list]:
     """How many points there are, how many were tried, and what went wrong."""
+    from mosld.training import RunLog, Trainer  # takes seconds: not before the flags are read, and once for all forks
+
     built = Trainer(CONFIG)
 
     def first(folder: Path, point: int, tell: Path | None = None):

@@ -21,11 +21,10 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jupytext
-import nbformat
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+if TYPE_CHECKING:  # these take seconds to import: not before the command's words are read
+    import nbformat
 
 FOLDER = Path(__file__).resolve().parent
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
@@ -74,6 +73,8 @@ def published(cells: list, name: str, at: str) -> None:
 
 def read(script: Path) -> nbformat.NotebookNode:
     """The cells of a script as a notebook. Cell ids follow from their place, so that a refresh changes no more than it must."""
+    import jupytext
+
     notebook = jupytext.read(script)
     notebook.metadata = {
         "jupytext": {"formats": PAIRING},
@@ -93,6 +94,8 @@ def execute(
     notebook: nbformat.NotebookNode, fast: bool = False, folder: Path = FOLDER
 ) -> nbformat.NotebookNode:
     """The notebook with the output of its cells, run in `folder`. Raises nbclient's CellExecutionError."""
+    from nbclient import NotebookClient
+
     paths = [str(FOLDER.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {
         "OMP_NUM_THREADS": "1",  # small tensors gain little from two threads, and lose much where they share their cores with others
@@ -126,6 +129,10 @@ def main() -> int:
     scripts = [s for s in SCRIPTS if not args.numbers or s.stem[:2] in args.numbers]
     if not scripts:
         parser.error(f"no notebook has that number; there are {', '.join(s.stem for s in SCRIPTS)}.")
+    print(f"Executing {', '.join(s.stem for s in scripts)}; some minutes each.", flush=True)
+    import nbformat
+    from nbclient.exceptions import CellExecutionError
+
     for script in scripts:
         began = time.perf_counter()
         try:

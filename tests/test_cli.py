@@ -1,10 +1,12 @@
 """The command line as a user runs it: processes of their own, exit status, what stands on stdout and stderr."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from mosld.cli import main, table
 from mosld.merging.config import MergeConfig
 
+ROOT = Path(__file__).parents[1]
 QUICK = ["--layers", "1", "--batch", "4", "--eval-rows", "12", "--rank", "4", "--tasks", "world/mood,world/place"]
 
 
@@ -29,6 +32,31 @@ def test_params_prints_the_papers_counts(method, expected):
 def test_params_needs_no_torch():
     code = "import sys; from mosld.cli import main; main(['params']); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.endswith("False\n")
+
+
+def programs() -> list[str]:
+    """Every command that README, docs and docstrings print, and each part of those that have parts."""
+    texts = [
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(p for part in ("mosld", "benchmarks", "tests") for p in (ROOT / part).rglob("*.py")),
+    ]
+    printed = re.findall(
+        r"python (-m (?:mosld|benchmarks|tests)[\w.]*|(?:tests|notebooks)/[\w/]+\.py|app\.py)", "\n".join(p.read_text() for p in texts)
+    )
+    mosld = ["train", "compare", "merge", "claims", "site", "export", "look", "params", "tasks", "knobs"]
+    benchmarks = ["backbones", "load", "vanish", "kill", "fuzz"]
+    return sorted({*printed, *(f"-m mosld {name}" for name in mosld), *(f"-m benchmarks {name}" for name in benchmarks)})
+
+
+@pytest.mark.parametrize("program", programs())
+def test_help_is_printed_without_loading_torch(program):
+    command = [sys.executable, "-X", "importtime", *program.split(), "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "argparse" in loaded or "sys" in loaded or "runpy" in loaded  # the imports are told at all
+    assert not loaded & {"torch", "transformers", "gradio", "jupytext"}
+    assert len(done.stdout + re.sub(r"import time:.*\n", "", done.stderr)) > 60 and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ LEVELS = [
     {"app"},
 ]
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
-PROGRAMS = {"distil", "corpus", "sampling"}  # the recipe of a shipped backbone: run by hand, imported by nothing else
+PROGRAMS = {"distil", "student", "corpus", "sampling"}  # the recipe of a shipped backbone: run by hand, imported by nothing else
 FILES = [*(ROOT / "mosld").rglob("*.py"), ROOT / "app.py"]
 
 

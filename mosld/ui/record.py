@@ -6,14 +6,13 @@ answer that its own numbers give. Make them anew when settings or the wire chang
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import sys
 import tempfile
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.session import message
-from mosld.ui.wire import Packer, header
 
 FOLDER = Path(__file__).parent / "assets" / "runs"
 MOST_BYTES = 2_000_000  # of all files together
@@ -22,6 +21,9 @@ PROBES = 40  # kept of a recorded run
 
 def packed(log, note: str = "", **more) -> str:
     """A run as one message for the page, with the sentence that stands beside it."""
+    from mosld.ui.session import message
+    from mosld.ui.wire import Packer, header
+
     packer = Packer(log, whole=True)
     return message(
         "run", run=0, replay=True, header=header(log), frames=[packer.pack(frame) for frame in log.frames], state="idle", note=note, **more
@@ -82,6 +84,8 @@ def main(names: list[str]) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        parser = argparse.ArgumentParser(prog="python -m mosld.ui.record", description="Record the runs that the page plays before anybody trains.")
+        parser.add_argument("names", nargs="*", metavar="NAME", help="runs to record anew; without any, all, which takes some minutes")
+        main(parser.parse_args().names)
     except ConfigError as problem:
         raise SystemExit(str(problem)) from None

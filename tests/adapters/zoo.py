@@ -17,6 +17,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+if __name__ == "__main__":  # before torch is loaded, which takes seconds
+    if {"-h", "--help"} & set(sys.argv):
+        raise SystemExit(__doc__)
+    print(f"Ten checks of {', '.join(sys.argv[1:]) or 'every family, some minutes'}.", file=sys.stderr, flush=True)
+
 import torch
 import transformers as T
 from torch import Tensor, nn

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from mosld import tasks
-from mosld.backbones import corpus, distil
+from mosld.backbones import corpus, student
 from mosld.backbones.base import mean_pool
+from mosld.backbones.distil import Recipe
 from mosld.backbones.sampling import NEAR, Texts, cut, word_table
 from mosld.config import ConfigError
 from mosld.tasks.archives import ARCHIVES
@@ -31,7 +32,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "text" / "b.txt").write_text("\n".join(f"word{n}" for n in range(20)) + "\n")
     sources = {"a": corpus.Source("none", 1.0, lambda p: iter(LINES)), "b": corpus.Source("none", 9.0, lambda p: iter(()))}
     monkeypatch.setattr(corpus, "SOURCES", sources)
-    distil.train_tokenizer(tmp_path, 120)
+    student.train_tokenizer(tmp_path, 120)
     tokenizer = tmp_path / "tokenizer.json"
     torch.manual_seed(0)
     size = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
@@ -41,7 +42,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-RECIPE = distil.Recipe(width=8, layers=1, heads=2, inner=8, batch=16, group=4, steps=32, warmup=4)
+RECIPE = Recipe(width=8, layers=1, heads=2, inner=8, batch=16, group=4, steps=32, warmup=4)
 
 
 def test_tables_cut_as_the_tokenizer_does(folder):
@@ -78,20 +79,20 @@ def test_groups_are_neighbours_and_sources_have_their_share(folder):
 
 def test_losses_against_loops():
     torch.manual_seed(0)
-    student, mapped, teacher = (F.normalize(torch.randn(6, n, dtype=torch.float64), dim=-1) for n in (3, 5, 5))
-    found = distil.losses(student, mapped, teacher, 3)
+    small, mapped, teacher = (F.normalize(torch.randn(6, n, dtype=torch.float64), dim=-1) for n in (3, 5, 5))
+    found = student.losses(small, mapped, teacher, 3)
 
     def divergence(members):
         total = 0.0
         for i in members:
             others = [j for j in members if j != i]
             p = torch.tensor([math.exp(20 * teacher[i] @ teacher[j]) for j in others])
-            q = torch.tensor([math.exp(20 * student[i] @ student[j]) for j in others])
+            q = torch.tensor([math.exp(20 * small[i] @ small[j]) for j in others])
             p, q = p / p.sum(), q / q.sum()
             total += float((p * (p / q).log()).sum())
         return total
 
-    errors = {(i, j): float(student[i] @ student[j] - teacher[i] @ teacher[j]) ** 2 for i, j in itertools.product(range(6), range(6))}
+    errors = {(i, j): float(small[i] @ small[j] - teacher[i] @ teacher[j]) ** 2 for i, j in itertools.product(range(6), range(6))}
     assert float(found["cosine"]) == pytest.approx(1 - sum(float(m @ t) for m, t in zip(mapped, teacher, strict=True)) / 6)
     assert float(found["pairs"]) == pytest.approx(sum(errors.values()) / 36)
     assert float(found["ranks"]) == pytest.approx(divergence(range(6)) / 6, rel=1e-4)
@@ -104,7 +105,7 @@ def test_embedding_in_parts_equals_one_by_one(folder):
     model = BertModel.from_pretrained(folder / "teacher", add_pooling_layer=False).eval()
     ids, count = torch.randint(5, 40, (7, 12)), torch.tensor([3, 12, 5, 5, 9, 2, 7])
     with torch.no_grad():
-        whole = distil.embed(model, ids, count, 3)
+        whole = student.embed(model, ids, count, 3)
         for row in range(7):
             alone = model(input_ids=ids[row : row + 1, : count[row]]).last_hidden_state
             assert torch.allclose(whole[row], mean_pool(alone, torch.ones(1, int(count[row])))[0], atol=1e-5)
@@ -115,25 +116,25 @@ def test_a_stopped_run_goes_on_bit_for_bit(folder, monkeypatch):
         (folder / name).mkdir()
         for part in ("text", "teacher", "tokenizer.json"):
             (folder / name / part).symlink_to(folder / part)
-    assert distil.train(folder / "straight", RECIPE, torch.device("cpu"))
+    assert student.train(folder / "straight", RECIPE, torch.device("cpu"))
     ticks = itertools.count()
     with monkeypatch.context() as patched:
-        patched.setattr(distil.time, "monotonic", lambda: next(ticks))
-        assert not distil.train(folder / "stopped", RECIPE, torch.device("cpu"), seconds=1.5)  # time for one block of 16 steps
-    assert distil.train(folder / "stopped", RECIPE, torch.device("cpu"))
+        patched.setattr(student.time, "monotonic", lambda: next(ticks))
+        assert not student.train(folder / "stopped", RECIPE, torch.device("cpu"), seconds=1.5)  # time for one block of 16 steps
+    assert student.train(folder / "stopped", RECIPE, torch.device("cpu"))
     straight, stopped = (load_file(folder / name / "checkpoint.safetensors") for name in ("straight", "stopped"))
     assert straight.keys() == stopped.keys() and all(torch.equal(straight[k], stopped[k]) for k in straight)
     with pytest.raises(ConfigError, match="checkpoint of another recipe"):
-        distil.train(folder / "stopped", dataclasses.replace(RECIPE, lr=1e-3), torch.device("cpu"))
+        student.train(folder / "stopped", dataclasses.replace(RECIPE, lr=1e-3), torch.device("cpu"))
 
 
 def test_training_brings_the_student_nearer_and_export_keeps_it(folder):
     recipe = dataclasses.replace(RECIPE, batch=32, steps=192, lr=5e-3)
-    distil.train(folder, recipe, torch.device("cpu"))
+    student.train(folder, recipe, torch.device("cpu"))
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [64, 128, 192]
     assert all(log[-1][name] < log[0][name] for name in ("cosine", "pairs", "ranks", "near"))
-    distil.export(folder, folder / "weights", recipe)
+    student.export(folder, folder / "weights", recipe)
     half = load_file(folder / "weights" / "model.safetensors")
     full = load_file(folder / "checkpoint.safetensors")
     assert len(half) > 10 and all(torch.equal(half[k], full[f"weights.student.{k}"].half()) for k in half)
@@ -144,7 +145,7 @@ def test_watching(folder):
     (folder / "teacher" / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
     rows = [{"question": LINES[0], "options": [LINES[1], "word3"], "answer": 0}, {"question": "word4", "options": ["word5", LINES[9]], "answer": 0}]
     (folder / "watched.json").write_text(json.dumps({"toy": rows}))
-    found = distil.watch(folder, folder / "teacher")
+    found = student.watch(folder, folder / "teacher")
     assert found["chance"] == {"toy": 0.5} and found["student"] == found["teacher"]
     assert found["divergence"]["toy"] == pytest.approx(0, abs=1e-6)
     margin = found["teacher"]["toy"] - 0.5

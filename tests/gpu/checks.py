@@ -21,6 +21,11 @@ import traceback
 import warnings
 from pathlib import Path
 
+if __name__ == "__main__":  # before torch is loaded, which takes seconds
+    if {"-h", "--help"} & set(sys.argv):
+        raise SystemExit(__doc__)
+    print("Adapters on a GPU, a line a check; a few minutes.", file=sys.stderr, flush=True)
+
 import torch
 import transformers
 
