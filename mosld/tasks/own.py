@@ -122,7 +122,7 @@ def _finish(row: Row, instruction: str, labels: tuple[str, ...] | None) -> Row:
     """The row as it is trained on: the instruction in front, labels in one order everywhere."""
     question = f"{_before(instruction)} {row.question}" if instruction.strip() else row.question
     options = labels or row.options
-    return Row(question, options, options.index(row.options[row.answer]), row.group, row.held)
+    return Row(question, options, options.index(row.options[row.answer]), row.group, row.tested)
 
 
 def _before(instruction: str) -> str:

@@ -25,14 +25,14 @@ MOST_TEST, MOST_VALIDATION = 500, 300
 @dataclass(frozen=True)
 class Row:
     """One question. `group`: rows of one group stay in one part (they share a passage, a review, a story); by default the question.
-    `held`: the publisher of the set holds this row out for testing, so it is never trained on.
+    `tested`: the publisher of the set keeps this row for testing, so it is never trained on.
     """
 
     question: str
     options: tuple[str, ...]
     answer: int
     group: str = ""
-    held: bool = False
+    tested: bool = False
 
 
 def normalised(text: str) -> str:
@@ -64,7 +64,7 @@ def tidied(row: Row) -> Row | str:
         return "a text is not Unicode"
     # Only equality of groups matters, and a passage is long.
     group = hashlib.sha256((normalised(row.group) or normalised(question)).encode()).hexdigest()[:16]
-    return Row(question, options, row.answer, group, row.held)
+    return Row(question, options, row.answer, group, row.tested)
 
 
 def clean(rows: Iterable[Row]) -> list[Row]:
@@ -104,15 +104,15 @@ def split(
     the publisher names `validation` rows, that part is drawn from them.
     """
     rng = random.Random(f"split {seed}")
-    held = [row for row in rows if row.held]
-    if held:
-        fixed = {row.group for row in held}
-        test, _ = _part(held, MOST_TEST, rng)
-        rest = [row for row in rows if not row.held and row.group not in fixed]
+    tested = [row for row in rows if row.tested]
+    if tested:
+        fixed = {row.group for row in tested}
+        test, _ = _part(tested, MOST_TEST, rng)
+        rest = [row for row in rows if not row.tested and row.group not in fixed]
     else:
         test, rest = _part(rows, min(MOST_TEST, len(rows) // 5), rng)
     if validation:
-        validation = [row for row in validation if row.group not in {r.group for r in held}]
+        validation = [row for row in validation if row.group not in {r.group for r in tested}]
         kept, _ = _part(validation, MOST_VALIDATION, rng)
         train = [row for row in rest if row.group not in {r.group for r in validation}]
     else:

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import AliasChoices, Field, TypeAdapter
 
 IMBALANCE = ("updates", "gradient", "step", "relative step")
 READS = ("word", "place", "task", "kind", "task given word")  # what an expert may be chosen by: `LinearProbe.reads`
@@ -23,7 +26,8 @@ class LinearProbe:
 
     load: list[list[float] | None]  # [T][E] share of a task's tokens sent to expert e
     gate: list[list[float] | None]  # [T][E] mean gate weight
-    balance: float  # entropy of the mean gate over log E, in [0, 1]; 1 where E = 1
+    # entropy of the mean gate over log E, in [0, 1]; 1 where E = 1 (`balance` in older logs)
+    evenness: Annotated[float, Field(validation_alias=AliasChoices("evenness", "balance"))]
     effective: float  # effective number of experts of the weights: exp(entropy of the mean gate), in [1, E]
     idle: int  # experts with load under 1 / (10 E)
     token_entropy: float  # mean over tokens of the gate's entropy, in nats
@@ -85,6 +89,8 @@ class Frame:
 
     @classmethod
     def from_dict(cls, data: dict) -> Frame:
-        arms = [ArmFrame(**{**a, "linears": a["linears"] and [LinearProbe(**p) for p in a["linears"]]}) for a in data["arms"]]
-        sentence = data.get("sentence")
-        return cls(**{**data, "arms": arms, "sentence": sentence and Sentence(**sentence)})
+        """The frame of such values, also as older versions wrote them. Raises pydantic's ValidationError."""
+        return READER.validate_python(data)
+
+
+READER = TypeAdapter(Frame)

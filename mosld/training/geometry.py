@@ -39,7 +39,7 @@ class Updates:
     """One adapted linear of one arm. The scale alpha / rank is left out."""
 
     layer: int
-    projection: str
+    target: str
     experts: int  # that there are; the fields below are of the first EXPERTS
     cosines: Matrix  # [E][E]
     singular: list[list[float]]  # [E][r], largest first
@@ -51,7 +51,7 @@ class Conflict:
     """Cosines between tasks' gradients, [T][T]. On the diagonal: between the gradients of two halves of the task's own questions."""
 
     layer: int | None  # None: all linears together
-    projection: str | None
+    target: str | None
     a: Matrix
     b: Matrix
 

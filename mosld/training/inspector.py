@@ -230,7 +230,7 @@ def route_text(
         expert: mute this one, or with `force` send it every token; None steers nothing. linears: where it is steered, everywhere by default.
 
     Returns a dict: `arm`, `method`, `step`; `note`, a sentence where the gates are not one token's own; `steerable`; `tokens` [L];
-    `linears`, of the routed ones, each with `name`, `layer`, `projection`, `experts`, `gates` and `probabilities` [E][L] (`steered`: the
+    `linears`, of the routed ones, each with `name`, `layer`, `target`, `experts`, `gates` and `probabilities` [E][L] (`steered`: the
     gates while the expert is steered, or None); `options`, each with its `text`, its `score` in [0, 1] and its `steered` score or None.
 
     Raises ConfigError for an empty text, an arm, task, expert or linear that is not there, and a method that cannot be steered.
@@ -253,7 +253,7 @@ def route_text(
             {
                 "name": s.name,
                 "layer": s.layer,
-                "projection": s.target,
+                "target": s.target,
                 "experts": s.experts,
                 "gates": free.gates[s.name],
                 "probabilities": free.probabilities[s.name],

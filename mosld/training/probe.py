@@ -54,7 +54,7 @@ def measure(
         load, mean = (_rows(v) for v in routing.by_task(gate, token_task, tasks))
         all_load, all_mean = routing.overall(gate)
         figures = {
-            "balance": routing.balance(all_mean).tolist(),
+            "evenness": routing.evenness(all_mean).tolist(),
             "effective": routing.effective_experts(all_mean).tolist(),
             "effective_load": routing.effective_experts(all_load).tolist(),
             "idle": routing.idle_experts(all_load).tolist(),

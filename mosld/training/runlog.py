@@ -11,25 +11,25 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from mosld.config import ConfigError, RunConfig
 from mosld.files import unwritable, write
-from mosld.training.frame import IMBALANCE, READS, Frame
+from mosld.training.frame import IMBALANCE, READER, READS, Frame
 
 HEADER, FRAMES = "run.json", "frames.jsonl"
 
 
 @dataclass(frozen=True)
 class LinearInfo:
-    """An adapted linear: its module name, layer from the bottom (0 first), projection name and experts."""
+    """An adapted linear: its module name, layer from the bottom (0 first), target name and experts."""
 
     name: str
     layer: int
-    projection: str
+    target: Annotated[str, Field(validation_alias=AliasChoices("target", "projection"))]  # as older files call it
     experts: int
 
 
@@ -114,83 +114,83 @@ class RunLog:
         return pd.DataFrame(rows, columns=["step", "arm", "loss", "extra", "lr", "dropout"])
 
     def gates(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, task, expert, load, gate."""
+        """Columns step, arm, linear, layer, target, task, expert, load, gate."""
         rows = [
-            (f.step, arm, info.name, info.layer, info.projection, task, e, load[e], gate[e])
+            (f.step, arm, info.name, info.layer, info.target, task, e, load[e], gate[e])
             for f, arm, info, p in self._probes()
             for task, load, gate in zip(self.tasks, p.load, p.gate, strict=True)
             if load is not None
             for e in range(len(load))
         ]
-        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "task", "expert", "load", "gate"])
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "target", "task", "expert", "load", "gate"])
 
     def norms(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, quantity (A, B, BA, ask_A), expert, norm."""
+        """Columns step, arm, linear, layer, target, quantity (A, B, BA, ask_A), expert, norm."""
         rows = []
         for f, arm, info, p in self._probes():
             for quantity, values in (("A", p.norm_a), ("B", p.norm_b), ("BA", p.norm_ba), ("ask_A", p.ask_a or [])):
-                rows += [(f.step, arm, info.name, info.layer, info.projection, quantity, e, v) for e, v in enumerate(values)]
-        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "quantity", "expert", "norm"])
+                rows += [(f.step, arm, info.name, info.layer, info.target, quantity, e, v) for e, v in enumerate(values)]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "target", "quantity", "expert", "norm"])
 
     def imbalance(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, definition, log2_ratio (A over mean of B_e; NaN is a gap)."""
+        """Columns step, arm, linear, layer, target, definition, log2_ratio (A over mean of B_e; NaN is a gap)."""
         rows = [
-            (f.step, arm, info.name, info.layer, info.projection, name, value)
+            (f.step, arm, info.name, info.layer, info.target, name, value)
             for f, arm, info, p in self._probes()
             for name, value in zip(IMBALANCE, p.imbalance, strict=True)
         ]
-        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "definition", "log2_ratio"])
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "target", "definition", "log2_ratio"])
 
     def sizes(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, quantity (gradient or step), matrix (A or B), expert, rms (of the entries)."""
+        """Columns step, arm, linear, layer, target, quantity (gradient or step), matrix (A or B), expert, rms (of the entries)."""
         rows = []
         for f, arm, info, p in self._probes():
             for quantity, a, b in (("gradient", p.grad_a, p.grad_b), ("step", p.step_a, p.step_b)):
                 for matrix, values in (("A", a), ("B", b)):
-                    rows += [(f.step, arm, info.name, info.layer, info.projection, quantity, matrix, e, v) for e, v in enumerate(values)]
-        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "quantity", "matrix", "expert", "rms"])
+                    rows += [(f.step, arm, info.name, info.layer, info.target, quantity, matrix, e, v) for e, v in enumerate(values)]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "target", "quantity", "matrix", "expert", "rms"])
 
     def routing(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, balance, effective, effective_load, idle, token_entropy, information, most."""
-        names = ["balance", "effective", "effective_load", "idle", "token_entropy", "information", "most"]
-        rows = [(f.step, arm, i.name, i.layer, i.projection, *(getattr(p, n) for n in names)) for f, arm, i, p in self._probes()]
-        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", *names])
+        """Columns step, arm, linear, layer, target, evenness, effective, effective_load, idle, token_entropy, information, most."""
+        names = ["evenness", "effective", "effective_load", "idle", "token_entropy", "information", "most"]
+        rows = [(f.step, arm, i.name, i.layer, i.target, *(getattr(p, n) for n in names)) for f, arm, i, p in self._probes()]
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "target", *names])
 
     def reads(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, label (one of READS), bits, null, most: what the expert tells, on scored steps.
+        """Columns step, arm, linear, layer, target, label (one of READS), bits, null, most: what the expert tells, on scored steps.
 
         `null` is what the untrained router of the same linear tells on the same input; NaN where the method's gate is not made from its input.
         """
         rows = [
-            (f.step, arm, i.name, i.layer, i.projection, label, bits, null, p.most)
+            (f.step, arm, i.name, i.layer, i.target, label, bits, null, p.most)
             for f, arm, i, p in self._probes()
             if p.reads
             for label, bits, null in zip(READS, p.reads, p.null or [None] * len(READS), strict=True)
         ]
-        columns = ["step", "arm", "linear", "layer", "projection", "label", "bits", "null", "most"]
+        columns = ["step", "arm", "linear", "layer", "target", "label", "bits", "null", "most"]
         return pd.DataFrame(rows, columns=columns).astype({"bits": float, "null": float, "most": float})
 
     def words(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, expert, rank (0 first), word: what each expert takes most, on scored steps."""
+        """Columns step, arm, linear, layer, target, expert, rank (0 first), word: what each expert takes most, on scored steps."""
         rows = [
-            (f.step, arm, i.name, i.layer, i.projection, e, rank, word)
+            (f.step, arm, i.name, i.layer, i.target, e, rank, word)
             for f, arm, i, p in self._probes()
             for e, words in enumerate(p.takes or [])
             for rank, word in enumerate(words)
         ]
-        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", "expert", "rank", "word"])
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "target", "expert", "rank", "word"])
 
     def sentences(self) -> pd.DataFrame:
-        """Columns step, arm, linear, layer, projection, task, kind, place, word, expert, gate: the frames' sentences and where they went."""
+        """Columns step, arm, linear, layer, target, task, kind, place, word, expert, gate: the frames' sentences and where they went."""
         rows = [
-            (f.step, arm, i.name, i.layer, i.projection, self.tasks[f.sentence.task], f.sentence.kind, place, word, e, g)
+            (f.step, arm, i.name, i.layer, i.target, self.tasks[f.sentence.task], f.sentence.kind, place, word, e, g)
             for f, arm, i, p in self._probes()
             if f.sentence and p.word_experts
             for place, word in enumerate(f.sentence.words)
             for e, g in zip(p.word_experts[place], p.word_gates[place], strict=True)
         ]
         names = ["task", "kind", "place", "word", "expert", "gate"]
-        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "projection", *names])
+        return pd.DataFrame(rows, columns=["step", "arm", "linear", "layer", "target", *names])
 
     def _probes(self):
         for f in self.frames:
@@ -280,7 +280,7 @@ def _read(path: Path, log: RunLog):
     for number, line in enumerate(lines, 1):
         end += len(line)
         try:
-            frame = _frame.validate_json(line, strict=True)
+            frame = READER.validate_json(line, strict=True)
         except ValidationError:
             if number == len(lines) and not line.endswith(b"\n"):  # cut short by a crash
                 return
@@ -301,4 +301,4 @@ def _first(error: ValidationError) -> str:
     return f"'{'.'.join(map(str, problem['loc']))}': {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
-_header, _frame = TypeAdapter(RunLog), TypeAdapter(Frame)
+_header = TypeAdapter(RunLog)

@@ -75,7 +75,7 @@ class Walk:
         at = [text["columns"][i] for i in picked]
         update, a = self.update(), self.adapter
         return {
-            "linear": {"name": a.site.name, "layer": a.site.layer, "projection": a.site.target},
+            "linear": {"name": a.site.name, "layer": a.site.layer, "target": a.site.target},
             "d_in": a.d_in,
             "d_out": a.d_out,
             "rank": self.hidden.shape[1],

@@ -166,7 +166,7 @@ class WithSession:
         request: gr.Request,
         arm: int = 0,
         layer: int = -1,
-        projection: str = "",
+        target: str = "",
         task: str = "",
         expert: int = -1,
         force: bool = False,
@@ -179,7 +179,7 @@ class WithSession:
             options: the answers to choose from.
             arm: which arm of the run, from 0.
             layer: only linears of this layer, from 0; -1 is all.
-            projection: only linears of this projection, such as q; empty is all.
+            target: only linears of this target, such as q; empty is all.
             task: the run's task that the text belongs to, for methods that route by task.
             expert: mute this expert in those linears, from 0; -1 mutes none.
             force: send the expert every token instead of none.
@@ -195,7 +195,7 @@ class WithSession:
             if max(map(len, options)) > MAX_OPTION:
                 raise ConfigError(f"options: one is longer than {MAX_OPTION} characters.")
             arm, layer, expert = _whole("arm", arm, 0, 5), _whole("layer", layer, -1, 999), _whole("expert", expert, -1, 63)
-            return self.lab.look(request).ask(lambda trainer: _routed(trainer, text, options, arm, layer, projection, str(task), expert, force))
+            return self.lab.look(request).ask(lambda trainer: _routed(trainer, text, options, arm, layer, target, str(task), expert, force))
 
     def exchange_gates(self, request: gr.Request, arm: int = 0, rows: int = 64) -> dict:
         """What routing contributes in this session's run: accuracy with the gates dealt out anew over tokens, over texts, and replaced by
@@ -219,15 +219,15 @@ def _contribution(trainer, arm, rows) -> dict:
     return contribution(trainer, arm, rows)
 
 
-def _routed(trainer, text, options, arm, layer, projection, task, expert, force) -> dict:
-    """`route_text` on a trainer, with the linears of the wanted layer and projection alone."""
+def _routed(trainer, text, options, arm, layer, target, task, expert, force) -> dict:
+    """`route_text` on a trainer, with the linears of the wanted layer and target alone."""
     from mosld.training.inspector import route_text  # imports torch, as the run did
 
     infos = trainer.log.linears[arm] if arm < len(trainer.log.linears) else []
-    wanted = [i.name for i in infos if layer in (-1, i.layer) and projection in ("", i.projection)]
+    wanted = [i.name for i in infos if layer in (-1, i.layer) and target in ("", i.target)]
     if infos and not wanted:
-        there = ", ".join(dict.fromkeys(f"{i.layer} {i.projection}" for i in infos))
-        raise ConfigError(f"layer: there is no '{layer} {str(projection)[:20]}' with adapters; there are {there}.")
+        there = ", ".join(dict.fromkeys(f"{i.layer} {i.target}" for i in infos))
+        raise ConfigError(f"layer: there is no '{layer} {str(target)[:20]}' with adapters; there are {there}.")
     out = route_text(trainer, text, options, arm, task, None if expert < 0 else expert, bool(force), wanted if expert >= 0 else None)
     return {**out, "linears": [x for x in out["linears"] if x["name"] in wanted]}
 

@@ -41,6 +41,7 @@ LABELS = {
     "weight_decay": "Weight decay",
     "balance": "Balance coefficient",
     "router": "The router reads",
+    "options": "Settings of the method",
 }
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mosld.training.runlog import RunLog
 
 CLOSE = "Too close to tell"
-BALANCED = 0.1  # a log2 ratio within this of 0 counts as balance: 7 % more of one than of the other
+EVEN = 0.1  # a log2 ratio within this of 0 counts as even: 7 % more of one than of the other
 WORDS = {"updates": "tokens", "gradient": "gradients", "step": "steps", "relative step": "steps for their size"}
 
 

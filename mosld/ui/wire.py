@@ -7,7 +7,7 @@
 
 `canvas/store.js` is the other end. Shapes: T tasks, E experts of a linear, n words of the frame's sentence, each with at most k experts.
 Per linear: bytes use [T][E] (load; mean gate where routing is dense), k, experts [n][k], gates [n][k]; halves norm A [E], B [E], BA [E], share of
-A asked [E], load over all tokens [E], step and gradient of A and B [E] each, imbalance [4], balance, effective, idle, token entropy, information;
+A asked [E], load over all tokens [E], step and gradient of A and B [E] each, imbalance [4], evenness, effective, idle, token entropy, information;
 on scored steps also most, reads [5], those of the untrained router, and the words of each expert.
 """
 
@@ -63,7 +63,7 @@ def header(log: RunLog) -> dict:
         "held": [short(t) for t in log.held_out],
         "chance": [_round(log.chance.get(t)) for t in [*log.tasks, *log.held_out]],
         "majority": [_round(log.majority.get(t)) for t in [*log.tasks, *log.held_out]],
-        "linears": [[[x.layer, x.projection, _experts(x, i)] for x in a] for i, a in enumerate(log.linears)],
+        "linears": [[[x.layer, x.target, _experts(x, i)] for x in a] for i, a in enumerate(log.linears)],
         "parameters": log.parameters,
         "rank": config.rank,
         "steps": config.steps,
@@ -158,7 +158,7 @@ def _halves(p: LinearProbe) -> list:
         out += [*values, *[None] * (experts - len(values))]
     for values in (p.step_a, p.step_b, p.grad_a, p.grad_b):
         out += [*(v * SMALL for v in values), *[None] * (experts - len(values))]
-    return [*out, *p.imbalance, p.balance, p.effective, p.idle, p.token_entropy, p.information]
+    return [*out, *p.imbalance, p.evenness, p.effective, p.idle, p.token_entropy, p.information]
 
 
 def _text(data: bytes) -> str:

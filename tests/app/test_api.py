@@ -77,14 +77,14 @@ def test_a_text_is_routed(client, ended):
     def route(**extra):
         return client.submit("mood: the dog was happy", ["sad", "happy", "angry"], api_name="/route_text", **extra).result(timeout=30)
 
-    answer = route(arm=1, layer=2, projection="v")
+    answer = route(arm=1, layer=2, target="v")
     (linear,) = answer["linears"]
-    assert (linear["layer"], linear["projection"], linear["experts"]) == (2, "v", 4) and answer["arm"] == "dropout 0.1"
+    assert (linear["layer"], linear["target"], linear["experts"]) == (2, "v", 4) and answer["arm"] == "dropout 0.1"
     gates = [[row[t] for row in linear["gates"]] for t in range(len(answer["tokens"]))]
     assert all(sum(token) == pytest.approx(1, abs=1e-5) and sum(g > 0 for g in token) == 2 for token in gates)  # top-2 of 4
     assert sum(o["score"] for o in answer["options"]) == pytest.approx(1, abs=1e-5)
     assert len(route()["linears"]) == 8  # q and v of four layers
-    forced = route(arm=1, layer=2, projection="v", expert=3, force=True)["linears"][0]["steered"]
+    forced = route(arm=1, layer=2, target="v", expert=3, force=True)["linears"][0]["steered"]
     assert forced == [[0.0] * len(answer["tokens"])] * 3 + [[1.0] * len(answer["tokens"])]
 
 

@@ -68,7 +68,7 @@ def test_mood_loses_in_a_mixture_with_its_opposite():
     assert share(alone, 0) - mixture.frames[-1].arms[0].accuracy["world/mood"] > 0.1  # .21 to .30 over five seeds
 
 
-def test_half_of_a_dropped_balances_the_counts_and_does_not_raise_accuracy():
+def test_half_of_a_dropped_evens_out_the_counts_and_does_not_raise_accuracy():
     (log,) = ran(5)
     assert answer(5) != "Yes, higher"
     assert "+1.00 without dropout, +0.85 at 0.1, 0.00 at 0.5" in DROPOUT.evaluate(log)[1]  # log2(2), log2(2 * 0.9), log2(2 * 0.5)

@@ -8,8 +8,8 @@ from mosld.training.runlog import LinearInfo, RunLog
 from mosld.ui.watch.sentence import (
     answers_sentence,
     arms_sentence,
-    balance_sentence,
     collapse_sentence,
+    leads_sentence,
     number,
     reads_sentence,
     routers_sentence,
@@ -48,9 +48,9 @@ def test_routers_that_read_different_things():
 
 
 def test_a_against_b_in_one_arm():
-    assert balance_sentence([1.0, 0.5, 0.02, -0.7]) == "A leads by tokens (1.0), gradient (.50); B leads by step for its size (−.70)."
-    assert balance_sentence([0.05, 0, -0.1, None]) == "A and B are even by every definition."
-    assert balance_sentence([None] * 4) == "A and B cannot be compared yet: B is zero."
+    assert leads_sentence([1.0, 0.5, 0.02, -0.7]) == "A leads by tokens (1.0), gradient (.50); B leads by step for its size (−.70)."
+    assert leads_sentence([0.05, 0, -0.1, None]) == "A and B are even by every definition."
+    assert leads_sentence([None] * 4) == "A and B cannot be compared yet: B is zero."
 
 
 def test_an_arm_against_the_first():

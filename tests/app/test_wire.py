@@ -20,7 +20,7 @@ def probe(tasks: int, experts: int, scored: bool = True, words: int = 3) -> Line
     return LinearProbe(
         load=[None if t == 1 else row for t, row in enumerate(rows)],
         gate=rows,
-        balance=0.75,
+        evenness=0.75,
         effective=3.5,
         idle=1,
         token_entropy=1.25,

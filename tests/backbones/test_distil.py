@@ -1,4 +1,4 @@
-"""The distillation recipe on a few lines of text: what is drawn, what is learnt from, what is held out, and going on after a stop."""
+"""The distillation recipe on a few lines of text: what is drawn, what is learnt from, what is left out, and going on after a stop."""
 
 import dataclasses
 import itertools
@@ -152,7 +152,7 @@ def test_watching(folder):
     assert found["mean"]["student"] == margin and (found["mean"]["kept"] == 1 if margin else math.isnan(found["mean"]["kept"]))
 
 
-def test_held_out_texts_never_reach_the_corpus(tmp_path, monkeypatch):
+def test_scored_texts_never_reach_the_corpus(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "_names", lambda suite: ["world/mood"] if suite == "world" else [])
     task = tasks.load("world/mood", corpus.SEED)
     kept, dropped = task.train[0].question, [task.test[0].question, task.validation[0].question]

@@ -42,7 +42,7 @@ def again(page):
           Object.assign(MoSLD, { asking: null, each: false, size: "step", guessMark: null, beside: null });
           MoSLD.goto("watch");
           await MoSLD.recorded("dropout", false, true);
-          MoSLD.select({ arm: 0, expert: null, task: null, word: null, layer: "all", projection: "all" });
+          MoSLD.select({ arm: 0, expert: null, task: null, word: null, layer: "all", target: "all" });
           document.activeElement.blur();
         }"""
     )

@@ -85,7 +85,7 @@ def test_the_replay_holds_the_numbers_of_the_csv(replay, taken):
     assert {r["step"] for r in tables["accuracies"]} >= {"0", "25"}
 
     def probe(r):
-        return by_step[int(r["step"])][found["arms"].index(r["arm"])]["probe"][place[r["arm"]][int(r["layer"]), r["projection"]]]
+        return by_step[int(r["step"])][found["arms"].index(r["arm"])]["probe"][place[r["arm"]][int(r["layer"]), r["target"]]]
 
     assert len(tables["gates"]) > 1000
     for r in tables["gates"]:
@@ -100,7 +100,7 @@ def test_the_replay_holds_the_numbers_of_the_csv(replay, taken):
         shown, value = probe(r)["imbalance"][definitions.index(r["definition"])], r["log2_ratio"]
         assert shown is None if value == "" else shown == pytest.approx(float(value), rel=6e-4, abs=1e-6)
     for r in tables["routing"]:
-        columns = ["balance", "effective", "idle", "token_entropy", "information"]
+        columns = ["evenness", "effective", "idle", "token_entropy", "information"]
         assert probe(r)["stats"] == pytest.approx([float(r[c]) for c in columns], rel=6e-4, abs=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_scrubbing_and_hover_show_the_numbers_of_that_step(replay, taken):
     tables, page = taken[1], replay()
     last = max(int(r["step"]) for r in tables["losses"])
     assert page.inner_text(".lab-step") == f"step {last} / 200"
-    cell = {"arm": "dropout 0", "layer": "3", "projection": "q", "task": "world/mood", "expert": "0"}
+    cell = {"arm": "dropout 0", "layer": "3", "target": "q", "task": "world/mood", "expert": "0"}
     row = next(r for r in tables["gates"] if int(r["step"]) >= 4 and cell.items() <= r.items())  # a batch may hold no token of a task
     page.focus(".lab-track input")
     page.keyboard.press("Home")

@@ -114,7 +114,7 @@ def test_every_part_of_the_machine_is_reached_by_keys_and_named(page):
 
 def test_one_selection_is_shared_kept_in_the_link_and_leads_inside(page, visit):
     page.locator("#figure-routers [role=button]").nth(9).click()
-    pick = page.evaluate("({ ...MoSLD.pick, layer: MoSLD.layer, projection: MoSLD.projection })")
+    pick = page.evaluate("({ ...MoSLD.pick, layer: MoSLD.layer, target: MoSLD.target })")
     assert pick["expert"] is not None and pick["layer"] != "all" and "see=" in page.url
     assert page.input_value(".lab-under select") == pick["layer"]
     page.locator("#figure-machine [data-expert='1']").click()

@@ -20,7 +20,7 @@ def probe(ratio):
     return LinearProbe(
         load=[[1.0, 1.0], [1.5, 0.5]],
         gate=[[0.5, 0.5], [0.75, 0.25]],
-        balance=0.9,
+        evenness=0.9,
         effective=1.8,
         idle=0,
         token_entropy=0.3,

@@ -28,7 +28,7 @@ def test_nothing_happens():
 def test_an_expert_falls_idle_for_good():
     log = run(share=lambda s: [0.9, 0.9, 0.19, 0.01] if s >= 8 else [0.01, 0.9, 0.5, 0.5] if s == 4 else [0.5] * 4)
     (found,) = moments(log)
-    assert (found["step"], found["kind"], found["layer"], found["projection"], found["expert"], found["arm"]) == (8, "idle", 2, "v", 3, 0)
+    assert (found["step"], found["kind"], found["layer"], found["target"], found["expert"], found["arm"]) == (8, "idle", 2, "v", 3, 0)
     assert moments(log, until=7) == []
 
 

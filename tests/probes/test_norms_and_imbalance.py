@@ -82,7 +82,7 @@ def test_a_measured_step_equals_the_definitions_on_autograds_own_tensors():
 
 def test_with_adam_the_first_step_has_the_same_size_everywhere():
     _, _, probe = _one_step(optimiser=torch.optim.Adam)
-    # Adam's first step is lr * sign(gradient) in every entry: the step definition sees balance whatever the gradients are
+    # Adam's first step is lr * sign(gradient) in every entry: the step definition is even whatever the gradients are
     assert probe.imbalance[2] == pytest.approx(0, abs=1e-3) and abs(probe.imbalance[1]) > 0.05
 
 
@@ -104,4 +104,4 @@ def test_one_expert_has_no_router_and_an_even_gate():
     before = before_step(handle)
     (run(model) * torch.randn(16)).sum().backward()
     probe = measure(handle, before, torch.zeros(3, dtype=torch.long), torch.ones(3, 8), 1)[0]
-    assert probe.load == [[1.0]] and probe.balance == 1 and probe.information == 0 and probe.imbalance[0] == 0
+    assert probe.load == [[1.0]] and probe.evenness == 1 and probe.information == 0 and probe.imbalance[0] == 0

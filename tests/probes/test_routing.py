@@ -37,12 +37,12 @@ def test_balance_effective_experts_and_idle():
     torch.testing.assert_close(load, torch.tensor([0.5, 0.75, 0.5]))
     torch.testing.assert_close(mean, torch.tensor([0.3125, 0.3375, 0.35]))
     h = -sum(p * math.log(p) for p in (0.3125, 0.3375, 0.35))
-    assert float(routing.balance(mean)) == pytest.approx(h / math.log(3), rel=1e-5)
+    assert float(routing.evenness(mean)) == pytest.approx(h / math.log(3), rel=1e-5)
     assert float(routing.effective_experts(mean)) == pytest.approx(math.exp(h), rel=1e-5)
     assert int(routing.idle_experts(load)) == 0
     collapsed = torch.tensor([1.0, 0.0, 0.0])
-    assert float(routing.balance(collapsed)) == 0 and float(routing.effective_experts(collapsed)) == 1 and int(routing.idle_experts(collapsed)) == 2
-    assert float(routing.balance(torch.ones(1))) == 1
+    assert float(routing.evenness(collapsed)) == 0 and float(routing.effective_experts(collapsed)) == 1 and int(routing.idle_experts(collapsed)) == 2
+    assert float(routing.evenness(torch.ones(1))) == 1
 
 
 def test_idle_is_under_a_tenth_of_the_even_share():

@@ -44,7 +44,7 @@ def test_a_table_holds_the_numbers_of_the_frames():
     log = run_log(4)
     assert rows(table(log, "losses"))[3] == {"step": "3", "arm": "MoSLD", "loss": repr(1 / 3), "extra": "0.5", "lr": "0.01", "dropout": "0.1"}
     assert rows(table(log, "losses"))[0]["loss"] == ""  # before training there is none
-    where = {"step": "1", "arm": "MoSLD", "linear": "l0", "layer": "0", "projection": "q"}
+    where = {"step": "1", "arm": "MoSLD", "linear": "l0", "layer": "0", "target": "q"}
     assert rows(table(log, "gates"))[1] == {**where, "task": "world/mood", "expert": "1", "load": "0.75", "gate": "0.75"}
     assert [r["log2_ratio"] for r in rows(table(log, "imbalance"))[:4]] == ["1.0", "", "-0.5", "2.0"]
     with pytest.raises(ConfigError, match="table: 'loss' is not known"):

@@ -159,22 +159,22 @@ def in_memory(name):
 
 @pytest.mark.parametrize("name", hub.SETS)
 def test_conversion_of_documented_rows(name):
-    found = rows.clean(hub.convert(hub.SETS[name], in_memory(name), held=False))
+    found = rows.clean(hub.convert(hub.SETS[name], in_memory(name), tested=False))
     assert [(row.question, row.options[row.answer]) for row in found] == DOCUMENTED[name][2]
 
 
 def test_questions_on_one_story_are_one_group():
     data = in_memory("race")
     twice = Dataset.from_list([data[0], {**data[0], "question": "Who saw?", "answer": "A"}], features=data.features)
-    first, second = rows.clean(hub.convert(hub.SETS["race"], twice, held=True))
-    assert first.group == second.group and first.held and second.held
+    first, second = rows.clean(hub.convert(hub.SETS["race"], twice, tested=True))
+    assert first.group == second.group and first.tested and second.tested
 
 
 def test_of_a_large_split_a_fixed_part_is_taken(monkeypatch):
     monkeypatch.setattr(hub, "MOST", 10)
     data = Dataset.from_list([{"text": f"item {i}", "label": i % 4} for i in range(100)], features=Features(DOCUMENTED["ag_news"][0]))
-    found = hub.convert(hub.SETS["ag_news"], data, held=False)
-    assert len({row.question for row in found}) == 10 and found == hub.convert(hub.SETS["ag_news"], data, held=False)
+    found = hub.convert(hub.SETS["ag_news"], data, tested=False)
+    assert len({row.question for row in found}) == 10 and found == hub.convert(hub.SETS["ag_news"], data, tested=False)
     assert {row.question for row in found} != {f"News wire topic: item {i}" for i in range(10)}
 
 
@@ -192,8 +192,8 @@ def test_the_conversion_branch_with_two_configurations(tmp_path, quiet_cache):
         datasets.concatenate_datasets([data] * copies).to_parquet(repo / config / split / "0000.parquet")
     entry = hub.SETS["mctest"]
     assert len(hub.load_split(str(repo), entry, "train", None)) == 3
-    held = hub.load_split(str(repo), entry, "test", None)
-    assert len(held) == 12 and held[0]["answer_options"]["B"] == "a cat"
+    tested = hub.load_split(str(repo), entry, "test", None)
+    assert len(tested) == 12 and tested[0]["answer_options"]["B"] == "a cat"
 
 
 def test_a_configuration_by_name(tmp_path, quiet_cache):
@@ -209,7 +209,7 @@ def test_a_configuration_by_name(tmp_path, quiet_cache):
 
 def test_every_set_names_a_split_to_train_on_and_another_to_test_on():
     for entry in hub.SETS.values():
-        assert entry.train and entry.held not in entry.train
+        assert entry.train and entry.tested not in entry.train
         assert entry.repo.count("/") == 1
 
 

@@ -7,9 +7,9 @@ import pytest
 from mosld.tasks.rows import MOST_TEST, MOST_VALIDATION, Row, clean, dump, normalised, parse, split
 
 
-def made(count, group_size=1, held=0):
-    """Rows with distinct questions; `group_size` neighbours share a group; the last `held` are held out by the publisher."""
-    return clean(Row(f"Ask: what is number {i}", ("left", "right"), i % 2, f"story {i // group_size}", i >= count - held) for i in range(count))
+def made(count, group_size=1, tested=0):
+    """Rows with distinct questions; `group_size` neighbours share a group; the last `tested` are kept for testing by the publisher."""
+    return clean(Row(f"Ask: what is number {i}", ("left", "right"), i % 2, f"story {i // group_size}", i >= count - tested) for i in range(count))
 
 
 def test_clean_drops_repeats_and_rows_without_a_clear_answer():
@@ -53,15 +53,15 @@ def test_the_seed_decides():
     assert 2 <= len(test_5 & test_6) <= 25  # of 60; by chance 12
 
 
-def test_rows_held_out_by_the_publisher_are_the_test_part():
-    rows = made(400, group_size=2, held=101)  # row 299 is held, row 298 of the same story is not
+def test_rows_that_the_publisher_keeps_for_testing_are_the_test_part():
+    rows = made(400, group_size=2, tested=101)  # row 299 is kept for testing, row 298 of the same story is not
     train, validation, test = split(rows, seed=0)
     number = lambda e: int(e.question.rsplit(" ", 1)[1])  # noqa: E731
     assert sorted(map(number, test)) == list(range(299, 400))
     assert sorted(map(number, train + validation)) == list(range(298))
     assert len(validation) == 80
-    assert len(split(made(4000, held=900), seed=0)[2]) == MOST_TEST
-    assert len(split(made(4000, held=900), seed=0)[1]) == MOST_VALIDATION
+    assert len(split(made(4000, tested=900), seed=0)[2]) == MOST_TEST
+    assert len(split(made(4000, tested=900), seed=0)[1]) == MOST_VALIDATION
 
 
 def test_shuffled_options_keep_the_answer_and_fill_every_place():

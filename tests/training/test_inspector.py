@@ -72,7 +72,7 @@ def test_route_text_tells_the_same_in_plain_values(trainer):
     assert told["tokens"] == free.tokens and told["arm"] == "dropout 0.1" and told["step"] == 8 and told["note"] == "" and told["steerable"]
     assert [(x["name"], x["gates"], x["probabilities"]) for x in told["linears"]] == [(n, free.gates[n], free.probabilities[n]) for n in free.gates]
     assert told["linears"][2]["steered"] == forced.gates[name] != told["linears"][2]["gates"]
-    assert [(x["layer"], x["projection"]) for x in told["linears"]] == [(0, "q"), (0, "v"), (1, "q"), (1, "v")]
+    assert [(x["layer"], x["target"]) for x in told["linears"]] == [(0, "q"), (0, "v"), (1, "q"), (1, "v")]
     assert told["options"] == [{"text": o, "score": s, "steered": t} for o, s, t in zip(OPTIONS, free.scores, forced.scores, strict=True)]
     plain = route_text(trainer, TEXT, OPTIONS)
     assert {x["steered"] for x in plain["options"]} == {None} == {x["steered"] for x in plain["linears"]}

@@ -34,7 +34,7 @@ def test_probes(method):
         sums = [sum(row) for row in probe.gate]
         # SiRA's experts turn tokens away when they are full: these have no gate
         assert sums == pytest.approx([1, 1], abs=1e-4) or (method == "sira" and all(0 < s <= 1 for s in sums))
-        assert 0 <= probe.balance <= 1 + 1e-6 and 1 - 1e-5 <= probe.effective <= experts + 1e-4
+        assert 0 <= probe.evenness <= 1 + 1e-6 and 1 - 1e-5 <= probe.effective <= experts + 1e-4
         up, down = a.products()
         products = [float((u @ d).norm()) for u, d in zip(up.detach().expand(experts, -1, -1), down.detach().expand(experts, -1, -1), strict=True)]
         assert probe.norm_ba == pytest.approx(products, rel=1e-3)

@@ -10,7 +10,7 @@ from mosld.backbones import nano
 from mosld.backbones.base import Decoder
 from mosld.config import RunConfig
 from mosld.tasks import world
-from mosld.training import Frame, Trainer
+from mosld.training import Frame, RunLog, Trainer
 from mosld.training.arms import Arm
 from mosld.training.frame import READS
 from mosld.training.probe import Reader
@@ -123,8 +123,14 @@ def test_frames_survive_json_and_logs_of_older_versions_load(trainer):
             for name in ("share", "effective_load", "grad_a", "grad_b", "step_a", "step_b", "most", "reads", "null", "takes"):
                 del probe[name]
             del probe["word_experts"], probe["word_gates"]
+            probe["balance"] = probe.pop("evenness")
     del data["sentence"]
     old = Frame.from_dict(data)
+    header = json.loads(json.dumps(trainer.log.header()))
+    for info in (info for arm in header["linears"] for info in arm):
+        info["projection"] = info.pop("target")
+    assert RunLog.from_header(header).linears == trainer.log.linears
+    assert old.arms[0].linears[0].evenness == last.arms[0].linears[0].evenness
     assert old.sentence is None and old.arms[0].linears[0].reads is None and old.arms[0].linears[0].load == last.arms[0].linears[0].load
 
 

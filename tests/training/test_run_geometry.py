@@ -33,7 +33,7 @@ def test_updates_are_those_of_the_full_matrices(trainer):
     full = [[a.B[:, e].detach() @ a.A.detach() for e in range(4)] for a in (first, second)]
     for arm in (0, 1):
         seen = found[arm][1]
-        assert (seen.layer, seen.projection, seen.experts) == (0, "v", 4)
+        assert (seen.layer, seen.target, seen.experts) == (0, "v", 4)
         for e, update in enumerate(full[arm]):
             values = torch.linalg.svdvals(update)[: trainer.arms[arm].config.rank]
             assert seen.singular[e] == pytest.approx(values.tolist(), abs=1e-5)
@@ -73,7 +73,7 @@ def test_conflicts_are_cosines_of_backward(trainer):
         F.cross_entropy(arm.score(batch), batch.answer).backward()
         grads.append([(a.A.grad.clone(), a.B.grad.clone()) for a in arm.handle.adapters])
     (a0, b0), (a1, b1) = grads[0][0], grads[1][0]
-    assert (first.layer, first.projection) == (0, "q")
+    assert (first.layer, first.target) == (0, "q")
     assert first.a[0][1] == first.a[1][0] == pytest.approx(cosine(a0, a1), abs=1e-4)
     assert first.b[0][1] == pytest.approx(cosine(b0, b1), abs=1e-4)
     every = [torch.cat([a.flatten() for a, _ in of_task]) for of_task in grads]

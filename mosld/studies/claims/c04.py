@@ -1,4 +1,4 @@
-"""C4: A is updated more often than each B_e, and dropout on A balances that. Four definitions, two parts each."""
+"""C4: A is updated more often than each B_e, and dropout on A evens that out. Four definitions, two parts each."""
 
 from mosld.studies.claims.claim import Claim, Contrast
 
@@ -8,7 +8,7 @@ DELTA = 0.25  # of the logarithm to base 2; the count imbalance is log2(E / K) =
 
 CLAIM = Claim(
     id="C4",
-    title="A is updated more than each B, and dropout on A balances that",
+    title="A is updated more than each B, and dropout on A evens that out",
     says="stated as the reason for dropout on A; not measured",
     printed=None,
     contrasts=tuple(

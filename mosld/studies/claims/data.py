@@ -30,7 +30,7 @@ def adopt(folder: str | Path) -> dict[str, int]:
         for part, file in parts.items():
             for line in file.read_text(encoding="utf-8").splitlines():
                 values = json.loads(line)
-                rows.append(Row(f"{instruction}: {values['question']}", tuple(values["options"]), values["answer"], held=part == "test"))
+                rows.append(Row(f"{instruction}: {values['question']}", tuple(values["options"]), values["answer"], tested=part == "test"))
         rows = clean(rows)
         files.write(fetch.cache_dir() / "real" / f"{name}.jsonl", dump({"format": FORMAT, "source": SOURCE}, rows))
         out[f"real/{name}"] = len(rows)

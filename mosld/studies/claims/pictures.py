@@ -110,7 +110,7 @@ def rates(runs: Runs, setting: Setting) -> Picture | None:
 
 @styled
 def strips(runs: Runs, setting: Setting) -> Picture | None:
-    """C4: the four definitions one above the other over training, p 0 and p .1, with the band of a quarter around balance."""
+    """C4: the four definitions one above the other over training, p 0 and p .1, with the band of a quarter around 0."""
     picture, axes = canvas(4, 1, width=7.2, height=1.5, sharex=True)
     seen = []
     for i, arm in enumerate(("MoSL", "MoSLD")):
@@ -328,7 +328,7 @@ def figures(runs: Runs, outcomes: Mapping[tuple[str, str, str], Outcome], settin
         put(f"forest-{key}", "Every claim about accuracy: difference with the interval at Holm's level; the band is +-1 point.", forest(outcomes, s))
     for key in ("minilm-world", "nano-world"):
         s = settings[key]
-        put(f"strips-{key}", "C4: how far A is ahead of B by four definitions; 0 is balance. Bands are 95 % intervals over seeds.", strips(runs, s))
+        put(f"strips-{key}", "C4: how far A is ahead of B by four definitions; 0 is even. Bands are 95 % intervals over seeds.", strips(runs, s))
         put(f"routers-{key}", "C11: what each router's choice of expert knows, and what its gates are worth.", routers(runs, s))
         put(f"rates-{key}", "Validation scores over the learning rate; bands from the lowest to the highest tuning seed.", rates(runs, s))
         put(f"sizes-{key}", "C3: what dropout on A brings, by how many rows there are to learn from.", sizes(runs, s))

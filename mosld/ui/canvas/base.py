@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 # Choices that several views offer: name in the store, label, and its values (filled by the page where they depend on the run).
 LAYER = ("layer", "Layer", (("all", "all"),))
-PROJECTION = ("projection", "Projection", (("all", "all"),))
+TARGET = ("target", "Linear", (("all", "all"),))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-// The small menus over a picture (layer, projection, smoothing ...): what they offer, and that all views share a choice.
+// The small menus over a picture (layer, target, smoothing ...): what they offer, and that all views share a choice.
 ((M) => {
   const OFFERS = {
     layer: () => [...new Set(M.header.linears.flat().map((x) => x[0]))].sort((a, b) => a - b).map((l) => [String(l), String(l + 1)]),
-    projection: () => [...new Set(M.header.linears.flat().map((x) => x[1]))].map((p) => [p, p]),
+    target: () => [...new Set(M.header.linears.flat().map((x) => x[1]))].map((p) => [p, p]),
   };
   M.menus = (element) => {
     for (const menu of element.querySelectorAll("select[data-choose]")) {

@@ -1,6 +1,6 @@
 """Update imbalance between A and the B of its experts, in four definitions."""
 
-from mosld.ui.canvas.base import LAYER, PROJECTION, View
+from mosld.ui.canvas.base import LAYER, TARGET, View
 
 VIEW = View(
     name="imbalance",
@@ -13,5 +13,5 @@ VIEW = View(
         "A value that is undefined, as over B = 0 at the start, is a gap. The definitions can disagree, even in sign: "
         "an optimiser such as AdamW divides the size of gradients away. With two arms, Δ is the second minus the first at the step shown.",
     ),
-    choices=(LAYER, PROJECTION),
+    choices=(LAYER, TARGET),
 )

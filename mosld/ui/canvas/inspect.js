@@ -88,8 +88,8 @@
   const sample = () => {
     const p = M.header && M.frames.length ? M.probeOf(M.pick.arm) : null;
     if (!p || !p.words.length) return null;
-    const [layer, projection, E] = M.header.linears[M.pick.arm][M.linear()], gates = p.words.map((w) => { const row = Array(E).fill(0); for (const [e, g] of w) row[e] = g; return row; });
-    const where = `${M.header.arms[M.pick.arm]}, step ${M.shown().step}, layer ${layer + 1}, ${projection}: a sentence of its batch`;
+    const [layer, target, E] = M.header.linears[M.pick.arm][M.linear()], gates = p.words.map((w) => { const row = Array(E).fill(0); for (const [e, g] of w) row[e] = g; return row; });
+    const where = `${M.header.arms[M.pick.arm]}, step ${M.shown().step}, layer ${layer + 1}, ${target}: a sentence of its batch`;
     return { where, note: "", tokens: p.sentence[0], experts: Array.from({ length: E }, (_, e) => e), of: E, gates, router: gates, steered: null, steering: "", options: [], accuracy: null, sample: true };
   };
 

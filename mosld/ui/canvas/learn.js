@@ -73,7 +73,7 @@
         const head = M.make("p", { class: "lab-which" }), place = M.make("div", { class: "lab-place" });
         side.replaceChildren(M.make("section", { class: "lab-card", id: "figure-lesson" }, head, ...(l.seen === "scale" ? [] : [M.make("h3", {}, M.smallViews[l.seen].title)]), place, M.under()), ...(l.seen === "answers" ? [] : [M.smallCard("answers")]));
         const draw = l.seen === "scale" ? drawScale : (pen, W) => M.smallViews[l.seen].draw(pen, W, 250);
-        M.picture(place, l.question, draw, () => { const f = M.shown() || {}; return [M.run, M.name, M.at === null, M.frames.length, f.step, f.probed, M.pick.arm, M.layer, M.projection, M.each, JSON.stringify(M.guessMark), JSON.stringify(M.beside)].join(); });
+        M.picture(place, l.question, draw, () => { const f = M.shown() || {}; return [M.run, M.name, M.at === null, M.frames.length, f.step, f.probed, M.pick.arm, M.layer, M.target, M.each, JSON.stringify(M.guessMark), JSON.stringify(M.beside)].join(); });
         side.of = head;
       }
       which();

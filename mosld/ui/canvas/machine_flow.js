@@ -134,7 +134,7 @@
   M.sayMachine = () => {
     const f = M.shown(), model = M.machine();
     if (!model || !model.own.info) return M.waiting();
-    const [layer, projection] = model.own.info;
-    return `The machine at step ${f.step}: layer ${layer + 1}, ${projection}. ${f.says[0]} ${f.says[1]} Arrow keys go from box to box.`;
+    const [layer, target] = model.own.info;
+    return `The machine at step ${f.step}: layer ${layer + 1}, ${target}. ${f.says[0]} ${f.says[1]} Arrow keys go from box to box.`;
   };
 })(window.MoSLD);

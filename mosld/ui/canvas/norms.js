@@ -1,5 +1,5 @@
 // Norms of the low-rank matrices at the step shown: one block an arm; A, B, BA and each expert's share of A side by side;
-// rows are layers and projections, a bar an expert. All arms share the scale of a quantity.
+// rows are layers and linears, a bar an expert. All arms share the scale of a quantity.
 ((M) => {
   const KINDS = [
     ["A", "‖A‖", "Frobenius norm of A: each expert's own, or the one A that all share."],
@@ -27,11 +27,11 @@
         M.label(g, name, x0 + 26, y0 + 9, { weight: 600, size: 13, max: p.block - 40 });
         KINDS.forEach(([, title], k) => M.label(g, title, x0 + 36 + k * wide, y0 + 32, { size: 12, weight: 500, max: wide - 6 }));
         const linears = S.linears(arm), probe = frame.arms[arm].probe;
-        linears.forEach(([[layer, projection, E], index], r) => {
+        linears.forEach(([[layer, target, E], index], r) => {
           const y = y0 + HEAD + (linears.length - 1 - r) * ROW;
-          M.label(g, `${layer + 1} ${projection}`, x0 + 28, y + ROW / 2, { size: 11, colour: g.c.soft, align: "right" });
+          M.label(g, `${layer + 1} ${target}`, x0 + 28, y + ROW / 2, { size: 11, colour: g.c.soft, align: "right" });
           KINDS.forEach(([kind, title, define], k) => bars(g, S, probe && probe[index] && probe[index][kind], most[k],
-            { arm, name, layer, projection, E, title, define }, x0 + 36 + k * wide, y, wide - 12));
+            { arm, name, layer, target, E, title, define }, x0 + 36 + k * wide, y, wide - 12));
         });
       });
     },
@@ -56,7 +56,7 @@
       g.ctx.fillRect(x + i * w + 1, y + ROW - 3 - h, Math.max(1, w - 2), h);
       g.hit(x + i * w, y, w, ROW, () => [
         `${at.name} — ${at.title} ${S.text(v, 3)}`,
-        `layer ${at.layer + 1}, ${at.projection}, ${shared ? "shared by all experts" : `expert ${e + 1} of ${at.E}`}`,
+        `layer ${at.layer + 1}, ${at.target}, ${shared ? "shared by all experts" : `expert ${e + 1} of ${at.E}`}`,
         at.define,
       ].join("\n"));
     });

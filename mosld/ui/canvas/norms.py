@@ -1,6 +1,6 @@
 """Norms of A, B, BA and of what each expert asks of a shared A, by layer and expert at the step shown."""
 
-from mosld.ui.canvas.base import LAYER, PROJECTION, View
+from mosld.ui.canvas.base import LAYER, TARGET, View
 
 VIEW = View(
     name="norms",
@@ -11,5 +11,5 @@ VIEW = View(
         "Share of A: where A is shared, its gradient is a sum over experts, dL/dA = sum of G_e with G_e = (g_e dL/dy B_e)^T x; "
         "the bar is the norm of G_e. Empty where A is not shared.",
     ),
-    choices=(LAYER, PROJECTION),
+    choices=(LAYER, TARGET),
 )

@@ -145,7 +145,7 @@
     M.menus(element);
     const stamp = () => {
       const last = M.frames[M.frames.length - 1] || {}, f = M.shown() || {};
-      return [M.run, !M.frames.length && [M.state, M.note], M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.projection, M.smooth, M.log].join();
+      return [M.run, !M.frames.length && [M.state, M.note], M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.target, M.smooth, M.log].join();
     };
     const of = figure(element, view, { data: () => (M.header && M.frames.length ? M : null), coming: () => M.header && M, stamp, busy: () => M.state === "running" });
     M.on((what) => (what === "frames" ? of.frame() : of.mark()));
@@ -161,7 +161,7 @@
     const view = M.views[name], chosen = {}, menus = [...element.querySelectorAll("select[data-choose]")];
     // Until there is an answer, a view may show what the run on the page holds: view.sample() or null.
     const sample = () => (view.sample ? view.sample() : null);
-    const of = figure(element, view, { data: () => data || sample(), coming: () => null, asked: () => asked, stamp: () => [count, asked, !data && [M.state, M.note], !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.projection].join() : ""].join(), busy: () => M.playing });
+    const of = figure(element, view, { data: () => data || sample(), coming: () => null, asked: () => asked, stamp: () => [count, asked, !data && [M.state, M.note], !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.target].join() : ""].join(), busy: () => M.playing });
     const wait = (now) => { if (asked !== now) { asked = now; element.setAttribute("aria-busy", String(now)); of.mark(); } };
     M.on((what) => { if (asked && what === "frames" && M.kind === "error") wait(false); if (!data) of.frame(); });
     if (view.asks) {

@@ -47,7 +47,7 @@
   M.fromPick = () => [M.pick.arm, M.header && M.header.linears[M.pick.arm].length ? M.linear() : 0];
   M.toPick = (arm, linear) => {
     const info = M.header && M.header.linears[arm] && M.header.linears[arm][linear];
-    if (info) M.select({ arm, layer: info[0], projection: info[1] });
+    if (info) M.select({ arm, layer: info[0], target: info[1] });
   };
   // Press a button once its picture is in sight and one's own run is another, has come to rest, or (picks) another arm or linear is selected.
   M.follow = (element, button, picks) => {

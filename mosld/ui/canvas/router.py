@@ -1,6 +1,6 @@
 """Five numbers about the routers over the steps."""
 
-from mosld.ui.canvas.base import LAYER, PROJECTION, View
+from mosld.ui.canvas.base import LAYER, TARGET, View
 
 VIEW = View(
     name="router",
@@ -9,7 +9,7 @@ VIEW = View(
     defines=(
         "Evenness: entropy of the mean gate over log E. Effective experts: exp of that entropy. Idle: load under 1 / (10 E). "
         "Entropy a token: mean entropy of a token's own gate, in nats. Task information: mutual information of expert and task, in bits.",
-        "Each is the mean over the chosen layers and projections.",
+        "Each is the mean over the chosen layers and linears.",
     ),
-    choices=(LAYER, PROJECTION),
+    choices=(LAYER, TARGET),
 )

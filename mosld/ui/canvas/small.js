@@ -139,16 +139,16 @@
         else {
           const T = M.header.tasks.length, left = 28, n = infos.length, span = (W - left) / T, cell = (span - 5) / E, high = Math.min(14, (H - 44) / n), dense = M.header.drawn[arm].top === 0, even = (dense ? 1 : M.header.drawn[arm].top) / E;
           const every = Math.max(1, Math.ceil(10 / high));
-          infos.forEach(([layer, projection, own], l) => {
+          infos.forEach(([layer, target, own], l) => {
             const y = 15 + (n - 1 - l) * high, p = probe && probe[l], on = l === M.linear(arm);
-            if (on || (l % every === 0 && Math.abs(l - M.linear(arm)) >= every)) pen.text(`r${l}`, left - 4, y + high / 2 + 3.5, `${layer + 1} ${projection}`, { class: on ? "ink" : "soft", "font-size": Math.min(10.5, high + 2), "text-anchor": "end", "font-weight": on ? 700 : 400, ...quiet });
+            if (on || (l % every === 0 && Math.abs(l - M.linear(arm)) >= every)) pen.text(`r${l}`, left - 4, y + high / 2 + 3.5, `${layer + 1} ${target}`, { class: on ? "ink" : "soft", "font-size": Math.min(10.5, high + 2), "text-anchor": "end", "font-weight": on ? 700 : 400, ...quiet });
             M.header.tasks.forEach((task, t) => {
               for (let e = 0; e < own; e++) {
                 const row = p && p.use[t], v = row ? row[e] : null, shade = v === null ? null : (v - even) / even;
                 const mine = on && M.pick.expert === e && (M.pick.task === null || M.pick.task === t), ring = M.ring && M.ring.until > Date.now() && M.ring.expert === e && on;
                 pen.rect(`c${l} ${t} ${e}`, left + t * span + e * cell, y, cell - 0.7, high - 0.7, { fill: shade === null ? "var(--lab-grid)" : M.diverging(shade), class: mine || ring ? "chosen" : "" }, {
-                  name: `${task}, layer ${layer + 1} ${projection}, expert ${e + 1}: ${M.percent(v)}`, act: () => M.select({ layer, projection, expert: e, task: t }),
-                  tip: () => `${task} — layer ${layer + 1}, ${projection}, expert ${e + 1} of ${own}\n${v === null ? "no word of this task in the batch" : `${M.percent(v)} ${dense ? "mean gate" : "of its words"}; even would be ${M.percent(even)}`}`,
+                  name: `${task}, layer ${layer + 1} ${target}, expert ${e + 1}: ${M.percent(v)}`, act: () => M.select({ layer, target, expert: e, task: t }),
+                  tip: () => `${task} — layer ${layer + 1}, ${target}, expert ${e + 1} of ${own}\n${v === null ? "no word of this task in the batch" : `${M.percent(v)} ${dense ? "mean gate" : "of its words"}; even would be ${M.percent(even)}`}`,
                 });
               }
             });
@@ -166,7 +166,7 @@
     },
   };
   const READS = [["word", 0, "Bits that the chosen expert tells of which word it is."], ["place in text", 1, "Bits that the expert tells of where in the text the word stands."], ["task", 2, "Bits that the expert tells of which task the text is of."]];
-  // Means over the linears that layer and projection let through, of every arm with a router.
+  // Means over the linears that layer and target let through, of every arm with a router.
   function rows() {
     const routed = M.header.arms.map((_, arm) => arm).filter((arm) => M.header.drawn[arm].router);
     const own = (arm, k, name) => { const p = M.shown().arms[arm].probe; return p ? M.mean(M.linears(arm).map(([, i]) => p[i] && p[i][name] && p[i][name][k])) : null; };

@@ -4,11 +4,11 @@
 // - probe: per linear { use [T][E], words [n] of [expert, gate], A, B, BA, ask, share, stepA, stepB, gradA, gradB [E], imbalance [4], stats [5],
 //   sentence, most, reads [5], none [5], takes [E] }; a gap is null;
 // - at: index of the frame shown, or null to follow the newest; on(fn): called whenever something changed;
-// - pick: what is selected (arm, expert, task, word; layer and projection stand beside it): one selection for all pictures, kept in the link.
+// - pick: what is selected (arm, expert, task, word; layer and target stand beside it): one selection for all pictures, kept in the link.
 window.MoSLD = window.MoSLD || (() => {
   const S = {
     header: null, frames: [], moments: [], at: null, run: -1, state: "idle", note: "", kind: "", rest: ["", ""], replay: false, name: "",
-    smooth: "0", log: "linear", layer: "all", projection: "all", size: "step",
+    smooth: "0", log: "linear", layer: "all", target: "all", size: "step",
     pick: { arm: 0, expert: null, task: null, word: null },
   };
   const listeners = new Set();
@@ -106,18 +106,18 @@ window.MoSLD = window.MoSLD || (() => {
   };
   S.asked = (name) => new URL(window.location.href).searchParams.get(name);
 
-  // The selection. Layer and projection may be "all" for the curves; the machine then shows a linear in the middle.
-  const numbers = ["arm", "layer", "projection", "expert", "task", "word"];
+  // The selection. Layer and linear may be "all" for the curves; the machine then shows a linear in the middle.
+  const numbers = ["arm", "layer", "target", "expert", "task", "word"];
   S.select = (parts) => {
-    for (const [name, value] of Object.entries(parts)) if (name === "layer" || name === "projection") S[name] = String(value); else S.pick[name] = value;
+    for (const [name, value] of Object.entries(parts)) if (name === "layer" || name === "target") S[name] = String(value); else S.pick[name] = value;
     curves.clear();
     settle();
-    const now = { ...S.pick, layer: S.layer, projection: S.projection };
+    const now = { ...S.pick, layer: S.layer, target: S.target };
     S.address({ see: numbers.map((n) => (now[n] === null ? "" : now[n])).join(".") });
     S.changed("choice");
   };
   S.choose = (name, value) => {
-    if (name === "layer" || name === "projection") return S.select({ [name]: value });
+    if (name === "layer" || name === "target") return S.select({ [name]: value });
     S[name] = value;
     curves.clear();
     S.changed("choice");
@@ -125,7 +125,7 @@ window.MoSLD = window.MoSLD || (() => {
   // What a link selects; and what the run shown does not have is let go.
   const seen = (S.asked("see") || "").split(".");
   if (seen.length === numbers.length) numbers.forEach((name, i) => {
-    if (name === "projection") S.projection = seen[i] || "all";
+    if (name === "target") S.target = seen[i] || "all";
     else if (name === "layer") S.layer = /^\d+$/.test(seen[i]) ? seen[i] : "all";
     else S.pick[name] = /^\d+$/.test(seen[i]) ? +seen[i] : name === "arm" ? 0 : null;
   });
@@ -136,13 +136,13 @@ window.MoSLD = window.MoSLD || (() => {
     if (pick.task !== null && pick.task >= h.tasks.length) pick.task = null;
     const infos = h.linears[pick.arm];
     if (!infos.some((x) => String(x[0]) === S.layer)) S.layer = "all";
-    if (!infos.some((x) => x[1] === S.projection)) S.projection = "all";
+    if (!infos.some((x) => x[1] === S.target)) S.target = "all";
     const E = infos.length ? infos[S.linear()][2] : 1;
     if (pick.expert !== null && pick.expert >= E) pick.expert = null;
   }
   // The index of the one linear that the machine shows, in an arm.
   S.linear = (arm = S.pick.arm) => {
-    const infos = S.header.linears[arm], fits = (x) => (S.layer === "all" || String(x[0]) === S.layer) && (S.projection === "all" || x[1] === S.projection);
+    const infos = S.header.linears[arm], fits = (x) => (S.layer === "all" || String(x[0]) === S.layer) && (S.target === "all" || x[1] === S.target);
     const which = infos.map((x, i) => i).filter((i) => fits(infos[i]));
     return which[Math.floor((which.length - 1) / 2)] ?? Math.floor((infos.length - 1) / 2);
   };
@@ -158,10 +158,10 @@ window.MoSLD = window.MoSLD || (() => {
     const f = S.shown();
     return f && f.scored >= 0 ? S.frames[f.scored].arms[arm].scores : null;
   };
-  // The linears of an arm that the chosen layer and projection let through, as [info, index].
+  // The linears of an arm that the chosen layer and target let through, as [info, index].
   S.linears = (arm) => S.header.linears[arm]
     .map((info, i) => [info, i])
-    .filter(([[layer, projection]]) => (S.layer === "all" || layer === +S.layer) && (S.projection === "all" || projection === S.projection));
+    .filter(([[layer, target]]) => (S.layer === "all" || layer === +S.layer) && (S.target === "all" || target === S.target));
   // A curve: [step, value] of every frame at which read(arm frame) is a number; gaps are left out. Kept and only extended.
   const curves = new Map();
   S.curve = (name, arm, read) => {

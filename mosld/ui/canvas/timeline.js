@@ -87,7 +87,7 @@
       stop();
       M.ring = { until: Date.now() + 4000, expert: m.expert, arm: m.arm };
       const parts = {};
-      for (const name of ["arm", "layer", "projection", "expert", "task"]) if (m[name] !== null && m[name] !== undefined) parts[name] = m[name];
+      for (const name of ["arm", "layer", "target", "expert", "task"]) if (m[name] !== null && m[name] !== undefined) parts[name] = m[name];
       M.seek(M.frameAt(m.step));
       M.select(parts);
       if (m.kind === "turn") document.querySelectorAll(".lab-machine").forEach((e) => { e.classList.add("ring-scale"); setTimeout(() => e.classList.remove("ring-scale"), 4000); });

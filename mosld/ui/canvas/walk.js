@@ -180,7 +180,7 @@
     // Back, Next, Play and the numbers choose the stage, which lights up on the machine itself.
     wire(element, chosen, again) {
       const LIT = ["x", "gate", "A", "A", "B", "sum"], machine = element.querySelector(".walk-machine");
-      const picture = M.picture(machine, "The machine, with the stage shown lit up", (pen, W) => M.drawMachine(pen, W, LIT[chosen.stage || 0]), () => { const f = M.shown() || {}; return [chosen.stage, M.run, M.name, f.probed, M.pick.arm, M.layer, M.projection, M.pick.word].join(); });
+      const picture = M.picture(machine, "The machine, with the stage shown lit up", (pen, W) => M.drawMachine(pen, W, LIT[chosen.stage || 0]), () => { const f = M.shown() || {}; return [chosen.stage, M.run, M.name, f.probed, M.pick.arm, M.layer, M.target, M.pick.word].join(); });
       const numbers = [...element.querySelectorAll("[data-stage]")], last = numbers.length - 1, play = element.querySelector(".walk-play");
       let timer = 0;
       const to = (at) => {

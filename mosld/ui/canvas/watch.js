@@ -55,14 +55,14 @@
     const where = M.make("span", { class: "lab-where" }), tell = () => { const info = M.header && M.frames.length && M.header.linears[M.pick.arm][M.linear()]; M.words(where, info ? `Layer ${info[0] + 1}, ${info[1]}` : ""); };
     M.on(tell);
     tell();
-    return M.make("div", { class: "lab-under" }, where, menu("layer", "Layer"), menu("projection", "Linear"), size, armKey());
+    return M.make("div", { class: "lab-under" }, where, menu("layer", "Layer"), menu("target", "Linear"), size, armKey());
   };
 
   M.watch = (element) => {
     const says = M.make("h2", { class: "lab-says" }), ask = M.make("div", { class: "lab-ask", hidden: true }), outcome = M.make("div", { class: "lab-outcome", role: "status", hidden: true }), differs = M.make("p", { class: "lab-differs", hidden: true });
     const place = M.make("div", { class: "lab-place" }), card = M.make("section", { class: "lab-card lab-machine", id: "figure-machine", "aria-label": "The machine" }, says, ask, outcome, differs, M.under(), place);
     element.replaceChildren(card, M.small());
-    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.open(), f.probed, f.step, M.state, M.note, M.pick.arm, M.layer, M.projection, M.size, M.playing, M.ring && M.ring.until > Date.now()].join(); };
+    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.open(), f.probed, f.step, M.state, M.note, M.pick.arm, M.layer, M.target, M.size, M.playing, M.ring && M.ring.until > Date.now()].join(); };
     const picture = M.picture(place, "The machine", M.drawMachine, stamp);
     let spoken = 0;
     const paint = () => {
@@ -105,7 +105,7 @@
   };
   M.smallCard = (name, view = M.smallViews[name]) => {
     const place = M.make("div", { class: "lab-place" }), card = M.make("section", { class: "lab-card lab-small", id: `figure-${name}` }, M.make("h3", {}, view.title), place);
-    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.open(), M.at === null, M.frames.length, f.probed, f.step, M.pick.arm, M.layer, M.projection, M.each, M.ring && M.ring.until > Date.now(), JSON.stringify(M.guessMark)].join(); };
+    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.open(), M.at === null, M.frames.length, f.probed, f.step, M.pick.arm, M.layer, M.target, M.each, M.ring && M.ring.until > Date.now(), JSON.stringify(M.guessMark)].join(); };
     const picture = M.picture(place, view.title, (pen, W) => view.draw(pen, W, W > 300 && window.innerHeight > 860 ? Math.min(230, window.innerHeight - 740) : 116), stamp, 330);
     let spoken = 0;
     M.on(() => { const now = Date.now(); if (now - spoken > 1500) { spoken = now; if (M.header && M.frames.length) picture.say(`${view.title}. ${view.say()}`); } });

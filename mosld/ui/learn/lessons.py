@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mosld.config import RunConfig
 from mosld.counting import SHAPES
-from mosld.ui.evidence import BALANCED, CLOSE, against, ends, imbalances, share, signed, told
+from mosld.ui.evidence import CLOSE, EVEN, against, ends, imbalances, share, signed, told
 from mosld.ui.watch.sentence import TELLS, mean, number, yardstick
 from mosld.ui.wire import short
 
@@ -92,7 +92,7 @@ def _router(log: RunLog) -> tuple[int, str]:
     return (0 if part < 0.05 else 1 if part <= 0.5 else 2), (
         f"At the end the choice of an expert tells {max(0, bits):.3f} bits about the task, {max(0, part):.1%} of the {most:.2f} bits it could, "
         f"and {word:.2f} about the word (mean over {len(end)} routers, test questions). {end.idle.sum():.0f} of {experts * len(end)} experts idle. "
-        f"The evenness of the routers is {end.balance.mean():.2f}, where 1 is even."
+        f"The evenness of the routers is {end.evenness.mean():.2f}, where 1 is even."
     )
 
 
@@ -126,11 +126,10 @@ def _who(log: RunLog) -> tuple[int, str]:
     arms = imbalances(log)
     names = {"updates": "updates", "gradient": "gradients", "step": "steps", "relative step": "relative steps"}
     listed = [", ".join(f"{word} {signed(arm[name])}" for name, word in names.items()) for arm in arms]
-    sides = {0 if abs(v) <= BALANCED else math.copysign(1, v) for v in arms[0].values()}
+    sides = {0 if abs(v) <= EVEN else math.copysign(1, v) for v in arms[0].values()}
     answer = {(1.0,): 0, (-1.0,): 1, (0,): 3}.get(tuple(sides), 2)
     return answer, (
-        f"Over the last half of the run, as log2 of A over B, under AdamW: {listed[0]}. Under SGD: {listed[1]}. "
-        f"Within {BALANCED} of 0 counts as balance."
+        f"Over the last half of the run, as log2 of A over B, under AdamW: {listed[0]}. Under SGD: {listed[1]}. Within {EVEN} of 0 counts as even."
     )
 
 
@@ -244,8 +243,8 @@ LESSONS: tuple[Lesson, ...] = (
         "Dropout on A",
         (
             "Every token reaches the shared A; with 2 of 4 experts a token, each B is reached by half of them. By this count A is updated "
-            "twice as often: 1 as a log2. The paper sets a tenth of the entries of A to zero in each step, at random, to balance that.",
-            "A tenth thins the updates of A by a tenth. To balance the count, dropout would have to be one half.",
+            "twice as often: 1 as a log2. The paper sets a tenth of the entries of A to zero in each step, at random, to even that out.",
+            "A tenth thins the updates of A by a tenth. To even out the count, dropout would have to be one half.",
             "The paper prints 71.56 with dropout 0.1 and 70.88 without, and a general downward trend beyond 0.1.",
         ),
         (RunConfig(**ARMS, arms="dropout=0,0.1,0.5"),),
@@ -268,7 +267,7 @@ LESSONS: tuple[Lesson, ...] = (
         ),
         (RunConfig(**{**ARMS, "eval_rows": 50}, arms="optimiser=adamw,sgd;lr=0.003,0.5"),),
         "Over the last half of the run, under AdamW: which one is updated more?",
-        ("A, by all four definitions", "B, by all four definitions", "The definitions disagree", "Neither: all four are near balance"),
+        ("A, by all four definitions", "B, by all four definitions", "The definitions disagree", "Neither: all four are near 0"),
         "scale",
         ({"side": 1}, {"side": -1}, None, {"side": 0}),
         ("experts", ("2", "8")),

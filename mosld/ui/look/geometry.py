@@ -61,7 +61,7 @@ def _begin(trainer) -> tuple[str, dict, dict[str, str], Looking]:
     head = {"run": log.config.to_url(), "step": trainer.step, "arms": log.arms, "methods": [arm.config.label for arm in trainer.arms]}
     head["tasks"] = [short(t) for t in log.tasks]
     head["of"] = [{x.name: i for i, x in enumerate(arm)} for arm in log.linears]  # an arm's adapted linears: name -> its place in the lists
-    places = {x.name: f"layer {x.layer + 1}, {x.projection}" for arm in log.linears for x in arm}
+    places = {x.name: f"layer {x.layer + 1}, {x.target}" for arm in log.linears for x in arm}
     linears = [
         {
             "label": label,

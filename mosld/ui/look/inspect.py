@@ -113,7 +113,7 @@ def _picture(told: dict, linear: int) -> dict:
     at = told["linears"][linear]
     kept = sorted(sorted(range(at["experts"]), key=lambda e: -sum(at["gates"][e]))[:EXPERTS])
     by_token = lambda rows: None if rows is None else [[round(rows[e][i], 4) for e in kept] for i in range(len(told["tokens"]))]  # noqa: E731
-    out |= {"where": f"{where}, layer {at['layer'] + 1}, {at['projection']}", "experts": kept, "of": at["experts"]}
+    out |= {"where": f"{where}, layer {at['layer'] + 1}, {at['target']}", "experts": kept, "of": at["experts"]}
     return {**out, "gates": by_token(at["gates"]), "router": by_token(at["probabilities"]), "steered": by_token(at["steered"])}
 
 
@@ -222,7 +222,7 @@ def place(lab: Lab) -> None:
         with gr.Row(elem_id="inspect-choices"):
             task, arm, linear = (
                 gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"inspect-{name}", min_width=120, allow_custom_value=True)
-                for name, label in (("task", "Task"), ("arm", "Arm"), ("linear", "Layer and projection"))
+                for name, label in (("task", "Task"), ("arm", "Arm"), ("linear", "Layer and linear"))
             )
             steer = gr.Dropdown(
                 [(NOBODY, NOBODY)], value=NOBODY, label="Steer an expert", elem_id="inspect-steer", min_width=120, allow_custom_value=False

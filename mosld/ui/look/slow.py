@@ -81,7 +81,7 @@ def place(lab: Lab) -> None:
         with gr.Row(elem_id="slow-choices"):
             arm, linear = (
                 gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"slow-{name}", min_width=120, scale=2, allow_custom_value=True)
-                for name, label in (("arm", "Arm"), ("linear", "Layer and projection"))
+                for name, label in (("arm", "Arm"), ("linear", "Layer and linear"))
             )
             row = gr.Dropdown([("…", 0)], value=0, label="Question of the batch", elem_id="slow-row", min_width=160, scale=4)
             mode = gr.Dropdown(list(MODES), value=True, label="As in", elem_id="slow-mode", min_width=120, scale=1)

@@ -82,7 +82,7 @@ SMALL = {"eval_every": 20, "probe_every": 2, "eval_rows": 100}
 
 QUESTIONS: dict[str, Question] = {
     "dropout": Question(
-        "Does dropout on A balance A and B?",
+        "Does dropout on A even out A's and B's updates?",
         "two arms: dropout 0 and 0.1",
         ("By every definition", "By some only", "By none"),
         RunConfig(),
@@ -99,7 +99,7 @@ QUESTIONS: dict[str, Question] = {
     ),
     "specialise": Question(
         "Do experts become specialists for tasks?",
-        "with and without the loss that asks for balance",
+        "with and without the balance loss",
         ("Hardly", "Somewhat", "Mostly"),
         RunConfig(**SMALL, steps=100, dropout=0, arms="balance=0,0.01"),
         _specialists,

@@ -76,7 +76,7 @@ def routers_sentence(arms: list[tuple[str, float, float, float]]) -> str:
 # A against B.
 
 
-def balance_sentence(values: list[float | None]) -> str:
+def leads_sentence(values: list[float | None]) -> str:
     """The four definitions of one arm, log2 of A over B, in words."""
     ahead = {"A": [], "B": [], "even": []}
     for name, v in zip(DEFINITIONS, values, strict=True):
@@ -163,7 +163,7 @@ def _main(log: RunLog, frame: Frame) -> str:
         start = mean((log.frames[0].arms[0].accuracy or {}).get(t) for t in log.tasks) if log.frames else None
         scored = _latest(log, frame, lambda f: f.step and f.arms[0].accuracy)
         if scored is None or start is None:
-            return f"{log.config.arm(0).label} has one A and one B a linear, and no router. " + balance_sentence(imbalance(probed.arms[0].linears))
+            return f"{log.config.arm(0).label} has one A and one B a linear, and no router. " + leads_sentence(imbalance(probed.arms[0].linears))
         end = mean(scored.arms[0].accuracy.get(t) for t in log.tasks)
         return f"{log.config.arm(0).label}, without a router, answers {number(end)} of the questions right; untrained {number(start)}."
     counts = [(sum(p.idle for p in probed.arms[i].linears), sum(len(p.norm_ba) for p in probed.arms[i].linears), log.arms[i]) for i in routed]
@@ -189,7 +189,7 @@ def _scale(log: RunLog, frame: Frame) -> str:
         return ""
     there = [i for i, a in enumerate(probed.arms) if a.linears]
     if len(there) < 2:
-        return balance_sentence(imbalance(probed.arms[there[0]].linears)) if there else ""
+        return leads_sentence(imbalance(probed.arms[there[0]].linears)) if there else ""
     last = there[-1]
     return arms_sentence(log.arms[last], imbalance(probed.arms[there[0]].linears), imbalance(probed.arms[last].linears))
 
