@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui import gpu
+from mosld.ui import RESUME, RUN, gpu
 from mosld.ui.compute import computing
 from mosld.ui.folders import KEPT_RUNS, renamed, runs
 from mosld.ui.limits import AWAY_SECONDS, Limits, size
@@ -119,7 +119,7 @@ class Carrying:
             ending = ("failed", str(problem), True)
         except Exception as problem:  # the visitor gets one sentence, the server's log the traceback
             log.exception("a run failed")
-            ending = ("failed", f"The run broke off inside the lab ({type(problem).__name__}); what it did is kept. Press Run to start again.", True)
+            ending = ("failed", f"The run broke off inside the lab ({type(problem).__name__}); what it did is kept. Press {RUN} to go again.", True)
         finally:
             self.places.leave(ticket)
             with self._lock:
@@ -195,7 +195,7 @@ class Carrying:
             frames.close()
         if last is not None and last.event in ("end", "diverged"):
             return "ended", last.note, False
-        over = "" if why or run.step >= run.goal or not run.goal else f": a GPU is lent for {gpu.SECONDS} seconds at a time. Press Resume to go on"
+        over = "" if why or run.step >= run.goal or not run.goal else f": a GPU is lent for {gpu.SECONDS} seconds at a time. Press {RESUME} to go on"
         return "paused", f"Paused at step {run.step}{why or over}.", False
 
     def _told(self, run: Run, frame, turn: Turn, spent: float, passed: float) -> str:
@@ -211,7 +211,7 @@ class Carrying:
             run.pace = passed / max(1, frame.step - run.first)
             why = ""
             if spent > self.limits.seconds:
-                why = f": a run may train {self.limits.seconds} seconds at a time here. Press Resume to go on"
+                why = f": a run may train {self.limits.seconds} seconds at a time here. Press {RESUME} to go on"
             elif time.monotonic() - self.fetched > AWAY_SECONDS:
                 why = ": nobody was looking"
             if why or run.dropped or frame.step >= run.goal:

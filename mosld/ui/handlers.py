@@ -15,6 +15,7 @@ import gradio as gr
 
 from mosld.config import ConfigError, RunConfig
 from mosld.tasks import check
+from mosld.ui import RUN
 from mosld.ui.controls import HIDEABLE, Controls
 from mosld.ui.facts import facts
 from mosld.ui.folders import shared
@@ -85,7 +86,8 @@ class Handlers:
             session = self._kept(request, memory, ("tab",), None)
         except ConfigError as problem:
             return say(str(problem), "idle", error=True)
-        return session.word() if session else say("The lab was started anew, and the run that was here is gone. Press Run to start it again.", "idle")
+        gone = f"The lab was started anew, and the run that was here is gone. Press {RUN} to start it again."
+        return session.word() if session else say(gone, "idle")
 
     async def rested(self, request: gr.Request) -> None:
         """Wait until no run of the visitor is on its way."""

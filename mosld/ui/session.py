@@ -22,6 +22,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
+from mosld.ui import PAUSE, RESUME, RUN
 from mosld.ui.carry import TICK, Carrying, Run
 from mosld.ui.compute import computing
 from mosld.ui.folders import folder_name, renamed, runs, shared
@@ -99,9 +100,9 @@ class Session(Carrying):
         with self._lock:
             run = self._run
             if self.state == "ended":
-                raise ConfigError("run: it has ended; press Run to start another.")
+                raise ConfigError(f"run: it has ended; press {RUN} to start another.")
             if run is None or self.state not in ("paused", *BUSY):
-                raise ConfigError("run: nothing is paused; press Run first.")
+                raise ConfigError(f"run: nothing is paused; press {RUN} first.")
             goal = run.config.steps if steps is None else min(max(run.step, 0) + steps, run.config.steps)
             if run.thread is not None and not run.leaving:
                 run.goal, run.brisk = goal, steps is not None
@@ -154,13 +155,13 @@ class Session(Carrying):
         with self._lock:
             run = self._run
             if run is None or (run.trainer is None and not self.busy and not (run.folder / "run.json").exists()):
-                raise ConfigError("run: there is none to look into yet; press Run first.")
+                raise ConfigError(f"run: there is none to look into yet; press {RUN} first.")
             training = run.thread is not None and not run.leaving
             if training:
                 run.asked.put((question, future := Future()))
         if not training:
             if not run.using.acquire(timeout=seconds):
-                raise ConfigError("run: it is busy; press Pause and try again.")
+                raise ConfigError(f"run: it is busy; press {PAUSE} and try again.")
             try:
                 with computing(self.turns, QUESTION):
                     return question(self._open(run, lambda *_: None))
@@ -170,7 +171,7 @@ class Session(Carrying):
             return future.result(seconds)
         except FutureTimeout:
             future.cancel()
-            raise ConfigError("run: it is busy; press Pause and try again.") from None
+            raise ConfigError(f"run: it is busy; press {PAUSE} and try again.") from None
 
     def keep(self, source: Path) -> tuple[str, str]:
         """Take a task file of the visitor's own: the name it then has in a configuration ('own/even_numbers.jsonl'), and what was understood of it.
@@ -292,7 +293,7 @@ class Session(Carrying):
                 self._tell("ended", kept.frames[-1].note)
             else:
                 last = f"A run of yours stopped at step {run.step} of {config.steps}"
-                self._tell("paused", f"{last}: press Resume to go on with it, or Run for a new one.")
+                self._tell("paused", f"{last}: press {RESUME} to go on with it, or {RUN} for a new one.")
         return True
 
     def park(self) -> bool:

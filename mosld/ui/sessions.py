@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mosld.config import ConfigError
+from mosld.ui import RUN
 from mosld.ui.compute import warm
 from mosld.ui.folders import KEY, folder_name, runs
 from mosld.ui.limits import IDLE_SECONDS, KEEP_SECONDS, Limits, size
@@ -88,7 +89,7 @@ class Sessions:
                 session = self._new(key)
                 try:
                     if not session.reopen():
-                        raise ConfigError("run: the one left here made no step; press Run to start anew.")
+                        raise ConfigError(f"run: the one left here made no step; press {RUN} to start anew.")
                 except ConfigError:
                     del self._keys[key]
                     raise

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import gradio as gr
 
 from mosld.config import ConfigError
+from mosld.ui import STOP
 from mosld.ui.compute import computing
 from mosld.ui.session import Session, say
 
@@ -98,7 +99,7 @@ def claim_work(session: Session, name: str, make: Callable[[], Work]) -> Work:
     """The work that `make` plans, kept in `session.tabs[name]`. Raises ConfigError where the one before still goes on."""
     before = session.tabs.get(name)
     if isinstance(before, Work) and before.begun and not before.done.is_set():
-        raise ConfigError("work: this is going on already; let it end, or press Stop first.")
+        raise ConfigError(f"work: this is going on already; let it end, or press {STOP} first.")
     session.tabs[name] = make()
     return session.tabs[name]
 

@@ -57,7 +57,7 @@ def test_arms_that_adapt_different_linears(session):
 
 
 def test_a_run_that_trains_is_asked_slice_by_slice_and_no_task_is_left_out(session):
-    with pytest.raises(ConfigError, match="press Run first"):
+    with pytest.raises(ConfigError, match="press Run mine first"):
         next(pictures(session))
     tasks = "world/mood,world/place,world/tense,world/actor"
     session.prepare(RunConfig(steps=40, **{**SMALL, "tasks": tasks}))

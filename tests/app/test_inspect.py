@@ -127,7 +127,7 @@ def test_values_from_elsewhere_are_cut_to_what_the_run_has(ended):
 def test_without_a_run_it_says_what_to_press(tmp_path):
     lab = Lab(Handlers(Sessions(Limits.from_environment({}), tmp_path), Controls(task_choices(catalogue()))), None, None)
     tab = inspect.Inspect(lab)
-    assert sentence(tab.ask(WHO, TEXT, OPTIONS, *NOBODY)) == "run: there is none to look into yet; press Run first."
+    assert sentence(tab.ask(WHO, TEXT, OPTIONS, *NOBODY)) == "run: there is none to look into yet; press Run mine first."
     assert tab.count(WHO) == gr.skip()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 import urllib.error
@@ -16,6 +17,8 @@ import mosld
 from mosld.config import RunConfig
 from mosld.counting import SHAPES
 from mosld.tasks import catalogue
+from mosld.ui import PAUSE, RUN
+from mosld.ui.canvas.page import BAR_HTML
 from mosld.ui.controls import HIDEABLE, Controls, task_choices
 from mosld.ui.handlers import Handlers
 from mosld.ui.limits import Limits
@@ -86,7 +89,16 @@ def test_bad_controls_start_nothing(handlers):
 
 def test_pausing_nothing_says_so(handlers):
     feed = handlers.toggle(visit())
-    assert "press Run first" in sentence(feed)
+    assert "press Run mine first" in sentence(feed)
+
+
+def test_a_text_that_names_a_button_takes_its_name_from_the_button():
+    """Nothing under `ui/` says "press ..." with a name of its own: it is a name of `mosld.ui`, or the browser asks the button."""
+    ui = Path(mosld.ui.__file__).parent
+    files = [path for ending in ("py", "js") for path in ui.rglob(f"*.{ending}")]
+    own = [(path.name, found) for path in files for found in re.findall(r"[Pp]ress (?:the )?['\"‘“]?[A-Z].*", path.read_text(encoding="utf-8"))]
+    assert own == [] and len(files) > 60
+    assert {f">{name}</button>" in BAR_HTML for name in (RUN, PAUSE)} == {True}
 
 
 def test_an_own_file_is_chosen_and_stays_out_of_the_link(handlers, tmp_path):

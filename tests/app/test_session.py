@@ -230,7 +230,7 @@ def test_own_files_have_names_and_no_paths(session, tmp_path):
 
 
 def test_a_question_is_answered_between_two_steps(session):
-    with pytest.raises(ConfigError, match="press Run first"):
+    with pytest.raises(ConfigError, match="press Run mine first"):
         session.ask(lambda trainer: trainer.step)
     told = threading.Thread(target=lambda: list(session.stream()))
     session.prepare(RunConfig(steps=40, **SMALL))

@@ -64,7 +64,7 @@ def test_an_ended_run_and_values_from_elsewhere(tab):
 
 def test_without_a_run_it_says_what_to_press(tab):
     told = json.loads(tab.take(WHO, 0, 0, 0, True)[0])
-    assert told["kind"] == "error" and told["note"].endswith("press Run first.")
+    assert told["kind"] == "error" and told["note"].endswith("press Run mine first.")
 
 
 def test_where_b_is_zero_it_says_that_the_update_is_nothing(tab):

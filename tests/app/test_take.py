@@ -112,7 +112,7 @@ def test_without_a_run_there_is_one_sentence(tmp_path):
     lab = Lab(Handlers(Sessions(WIDE, tmp_path), None), None, None)
     request = gr.Request(session_hash="visitor")
     *_, (feed, file) = take.giver(lab, "html")(request)
-    assert json.loads(feed)["note"] == "run: there is none to look into yet; press Run first." and file is None
+    assert json.loads(feed)["note"] == "run: there is none to look into yet; press Run mine first." and file is None
     link, feed = take.linker(lab)(request)
     assert link == "" and json.loads(feed)["kind"] == "error"
 

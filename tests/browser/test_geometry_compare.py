@@ -18,7 +18,7 @@ def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     open_tab(page, "Look inside/Geometry")
     assert page.get_attribute(".lab-note", "data-kind") != "error"  # no run to look into is no fault
     page.click("#geometry-look")
-    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run first')", timeout=LONG)
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run mine first')", timeout=LONG)
     press_run(page, 4)
     page.click("#pause")
     wait(page, "MoSLD.state === 'paused'")  # it looks by itself, again where the run rests at another step

@@ -25,7 +25,7 @@ def test_a_training_run_is_inspected_and_steered(visit):
     page.fill("#inspect-text textarea", "Mood? The tired nurse wept by the waves.")
     page.fill("#inspect-options textarea", "a happy feeling\na sad feeling")
     page.click("#inspect-ask")
-    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run first')", timeout=LONG)
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run mine first')", timeout=LONG)
     press_run(page, 3)
     page.click("#inspect-ask")
     first = words(page, "inspect", "Accuracy on mood")

@@ -152,7 +152,7 @@ def test_the_tab_without_a_run_with_one_and_for_axe(visit, tmp_path):
     assert page.inner_text(".lab-take-run").startswith("There is no run of yours yet")
     page.click("#take-script")
     page.wait_for_selector(".lab-note[data-kind=error]", timeout=LONG)  # in sight, in this room
-    assert page.inner_text(".lab-note") == "run: there is none to look into yet; press Run first."
+    assert page.inner_text(".lab-note") == "run: there is none to look into yet; press Run mine first."
     open_tab(page, "Watch")  # where the bar is
     assert page.inner_text(".lab-note") == ""
     press_run(page, 2)

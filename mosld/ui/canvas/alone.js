@@ -10,7 +10,7 @@
   const signed = (v) => (v > 0 ? "+" : v < 0 ? "−" : "±") + Math.abs(v * 100).toFixed(1);
 
   M.view("alone", {
-    empty: "Choose a run that has ended and press Train each task alone.",
+    empty: () => `Choose a run that has ended and press ${M.button("alone-start")}.`,
     height: (d, width) => { const p = plan(d, width); return p.tiles.rows * p.block + KEY; },
     draw(g, d) {
       const p = plan(d, g.w), { ctx, c } = g;

@@ -12,7 +12,7 @@
   const KINDS = [["a", "on A"], ["b", "on B"]];
 
   M.view("conflict", {
-    empty: "This looks into a run of your own: press Run mine in Watch.",
+    empty: () => `This looks into a run of your own: press ${M.button("run")} in Watch.`,
     height: (d, width) => plan(d, width).high * d.arms.length + KEY,
     draw(g, d) {
       const p = plan(d, g.w), x = shown(d);

@@ -98,7 +98,7 @@
     asks: "#inspect-ask, #inspect-another",
     picks: true,
     press: () => (document.querySelector("#inspect-text textarea").value.trim() ? "#inspect-ask" : "#inspect-another"),
-    empty: "Words are asked of a run of your own: press Run mine.",
+    empty: () => `Words are asked of a run of your own: press ${M.button("run")}.`,
     height: (d, width) => plan(d, width).height,
     draw(g, d) {
       const p = plan(d, g.w), { c } = g;
@@ -116,7 +116,7 @@
       }
       if (d.note) M.label(g, d.note, 0, 32, { size: 12.5, colour: c.soft, max: g.w });
       d.tokens.forEach((_, i) => token(g, d, p, i));
-      if (d.sample) return M.label(g, "Texts of your own are asked of a run of your own: press Run mine, then Ask.", 0, p.options.y + 8, { size: 12.5, colour: c.soft, max: g.w });
+      if (d.sample) return M.label(g, `Texts of your own are asked of a run of your own: press ${M.button("run")}, then ${M.button("inspect-ask")}.`, 0, p.options.y + 8, { size: 12.5, colour: c.soft, max: g.w });
       scores(g, d, p.options);
       accuracy(g, d, p.accuracy, p.options.row);
     },

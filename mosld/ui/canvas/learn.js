@@ -85,7 +85,7 @@
       pen.begin(W, 290);
       if (M.header && M.frames.length) {
         M.patterns();
-        M.scale(pen, { x: 8, y: 4, w: W - 16, h: 280 });
+        M.scale(pen, { x: 8, y: 4, w: W - 16 });
         if (M.guessMark && "side" in M.guessMark) pen.text("guess", W / 2 + M.guessMark.side * W * 0.3, 258, M.guessMark.side ? `your guess: ${M.guessMark.side > 0 ? "A →" : "← B"}` : "your guess: even", { class: "accent", fill: "currentColor", "font-size": 13, "font-weight": 600, "text-anchor": "middle" });
       }
       pen.end();
@@ -98,7 +98,7 @@
       show();
       mark();
     });
-    M.on((what) => { if (what === "run" || what === "frames" || what === "room") which(); if (what === "room") { const n = known(); if (document.body.dataset.room === "learn" && n && n !== at) turn(n, true); else if (document.body.dataset.room === "learn" && !mine()) turn(at, true); else mark(); if (document.body.dataset.room === "watch" && M.replay && mine() && !found.has(at)) M.recorded(before, false, true, true); } });
+    M.on((what) => { if (what === "run" || what === "frames" || what === "room") which(); if (what === "room") { const n = known(); if (document.body.dataset.room === "learn" && n && n !== at) turn(n, true); else if (document.body.dataset.room === "learn" && !mine()) turn(at, true); else mark(); if (document.body.dataset.room !== "learn" && M.replay && mine() && !found.has(at)) M.recorded(before, false, true, true); } });
     const asked = M.asked("lesson");
     if (asked !== null && !known()) { Object.assign(M, { note: `lesson: '${asked.slice(0, 20)}' is not there; give a number from 1 to ${lessons.length}.`, kind: "error" }); M.changed("frames"); }
     show();

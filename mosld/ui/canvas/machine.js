@@ -62,7 +62,7 @@
   // Where everything stands. Wide: from left to right; narrow: stages below one another.
   M.machinePlan = (model, width) => (width < 780 ? narrow(model, width) : wide(model, width));
   function wide(model, W) {
-    const high = 318, rows = wordRows(model, 138), n = model.groups.length, nodeY = Math.min(246, Math.max(168, rows * Math.min(25, 208 / rows) + 26)), scale = { x: W - 194, y: 6, w: 190, h: high }, start = 152, end = scale.x - 52, span = (end - start) / n;
+    const high = 318, rows = wordRows(model, 138), n = model.groups.length, nodeY = Math.min(246, Math.max(168, rows * Math.min(25, 208 / rows) + 26)), scale = { x: W - 194, y: 6, w: 190 }, start = 152, end = scale.x - 52, span = (end - start) / n;
     return {
       wide: true, width: W, height: high, words: { x: 2, y: 2, w: start - 14, h: 208 }, scale,
       machines: model.groups.map((g, i) => {
@@ -102,8 +102,8 @@
       y += 56;
       return at;
     });
-    const scale = { x: 8, y, w: W - 16, h: 250 };
-    return { wide: false, width: W, height: y + 262, words, machines, scale };
+    const scale = { x: 8, y, w: W - 16 };
+    return { wide: false, width: W, height: y + M.scaleHeight(scale.w), words, machines, scale };
   }
   // Chips of a sentence in rows: [x, y, width] each, rows 27 high.
   M.chips = (words, W) => {

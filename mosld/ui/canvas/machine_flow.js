@@ -66,37 +66,31 @@
   // Four definitions on one log2 axis, a mark an arm. 0 is even.
   const NAMES = ["tokens that reach it", "gradient", "step", "step for its size"];
   const MEANING = ["tokens that reach A over tokens that reach one B", "size of A's gradient over that of a B", "size of the optimiser's step on A over that on a B", "step over weight size of A, over the same of a B"];
-  M.scale = (pen, box, model) => {
+  const PITCH = 47, UNDER = 48 + 4 * PITCH, LINE = 15; // pixels between two definitions, above the sentence, and of a line of it
+  const sentences = (width) => M.wrap(M.open() ? "" : M.shown().says[1], width, 11.5, 600);
+  M.scaleHeight = (width) => UNDER + sentences(width).length * LINE + 2;
+  M.scale = (pen, box) => {
     const arms = M.header.arms.map((_, arm) => ({ arm, p: M.probeOf(arm) })), all = arms.flatMap((a) => (a.p ? a.p.imbalance.filter((v) => v !== null).map(Math.abs) : []));
-    const reach = Math.max(1, Math.ceil(Math.max(0, ...all))), mid = box.x + box.w / 2, X = (v) => mid + (v / reach) * (box.w / 2 - 8), pitch = 47;
+    const reach = Math.max(1, Math.ceil(Math.max(0, ...all))), mid = box.x + box.w / 2, X = (v) => mid + (v / reach) * (box.w / 2 - 8);
     pen.text("s1", box.x, box.y + 12, "Who is updated more?", { class: "ink", "font-size": 13, "font-weight": 600 });
     pen.text("s2", mid, box.y + 29, "B ← even → A", { class: "soft", "font-size": 11, "text-anchor": "middle" });
-    pen.line("s0", mid, box.y + 36, mid, box.y + 44 + 3.4 * pitch, { class: "ink", stroke: "currentColor", "stroke-dasharray": "3 3" });
+    pen.line("s0", mid, box.y + 36, mid, box.y + 44 + 3.4 * PITCH, { class: "ink", stroke: "currentColor", "stroke-dasharray": "3 3" });
     for (const v of [-reach, reach]) pen.text(`sv${v}`, X(v), box.y + 29, `${v > 0 ? "+" : "−"}${reach}`, { class: "soft num", "font-size": 10.5, "text-anchor": v > 0 ? "end" : "start" });
     NAMES.forEach((name, k) => {
-      const y = box.y + 46 + k * pitch;
+      const y = box.y + 46 + k * PITCH;
       const told = () => `log2 of ${MEANING[k]} (mean over experts); 0 is even.\n` + arms.map((a) => `${M.header.arms[a.arm]}: ${a.p ? M.text(a.p.imbalance[k]) : "not probed yet"}`).join("\n");
       pen.line(`sl${k}`, box.x, y, box.x + box.w, y, { class: "faint", stroke: "currentColor" });
       pen.rect(`sh${k}`, box.x, y - 12, box.w, 34, { fill: "transparent", class: "hit" }, { name: `${name}: ${arms.map((a) => `${M.header.arms[a.arm]} ${a.p ? M.text(a.p.imbalance[k]) : "none"}`).join(", ")}`, tip: told });
       arms.forEach((a) => { const v = a.p && a.p.imbalance[k]; if (v !== null && v !== undefined) M.armDot(pen, `sd${k} ${a.arm}`, X(v), y, a.arm); });
-      pen.text(`st${k}`, box.x, y + 19, name, { class: "ink", "font-size": 11.5, "pointer-events": "none" });
+      pen.text(`st${k}`, box.x, y + 19, name, { class: "ink halo", "font-size": 11.5, "pointer-events": "none" });
     });
-    const lines = M.wrap(M.open() ? "" : M.shown().says[1], box.w, 11.5, 600).slice(0, 4);
-    for (let i = 0; i < 4; i++) pen.text(`sw${i}`, box.x, box.y + 46 + 4 * pitch + 2 + i * 15, lines[i] || "", { class: "ink", "font-size": 11.5, "font-weight": 600 });
+    sentences(box.w).forEach((line, i) => pen.text(`sw${i}`, box.x, box.y + UNDER + i * LINE, line, { class: "ink", "font-size": 11.5, "font-weight": 600 }));
   };
   // The dot of an arm in its mark.
   M.armDot = (pen, key, x, y, arm, size = 6, colour = "ink") => {
     const kind = M.armMarks[arm % 6], fill = kind === "solid" ? "currentColor" : kind === "hollow" ? "none" : `url(#${kind}-${colour})`;
     if (arm % 6 === 4) return pen.rect(key, x - size + 1, y - size + 1, 2 * size - 2, 2 * size - 2, { class: colour, fill: "currentColor", "pointer-events": "none" });
     pen.put(key, "circle", { cx: r(x), cy: r(y), r: size, class: colour, fill, stroke: "currentColor", "stroke-width": kind === "solid" ? 0 : 1.8, "pointer-events": "none" });
-  };
-  M.wrap = (text, width, size, weight) => {
-    const out = [""];
-    for (const word of String(text || "").split(" ")) {
-      const next = out[out.length - 1] ? `${out[out.length - 1]} ${word}` : word;
-      if (out[out.length - 1] && M.measure(next, size, weight) > width) out.push(word); else out[out.length - 1] = next;
-    }
-    return out;
   };
 
   M.drawMachine = (pen, width, stage) => {
@@ -119,13 +113,13 @@
       if (at.B) M.drawShared(pen, key, at.B, g);
       ends(pen, key, at, g, model, i);
     });
-    M.scale(pen, plan.scale, model);
+    M.scale(pen, plan.scale);
     if (M.state === "loading" || M.state === "waiting" || M.state === "ready") veil(pen, width, plan.height);
     pen.end();
     return plan.height;
   };
   // What is being done while there is nothing to draw, or nothing new.
-  M.waiting = () => M.note || (M.state === "loading" ? "Loading …" : "No run yet: choose a question, or press Run mine.");
+  M.waiting = () => M.note || (M.state === "loading" ? "Loading …" : `No run yet: choose a question${M.orRun()}.`);
   function veil(pen, width, height) {
     const w = Math.min(width - 16, 480), y = Math.min(130, height / 2 - 30);
     pen.rect("veil", (width - w) / 2, y, w, 52, { class: "veil", rx: 10 });

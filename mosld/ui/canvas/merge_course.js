@@ -50,7 +50,7 @@
   const high = (part, width) => (part.charts.length ? keyed(part, width) + tiles(part, width).rows * (part.charts.length > 4 ? HEIGHT : HEIGHT + 40) : 40);
 
   M.view("merge_course", {
-    empty: "A merge that learns or is jammed shows its course here.",
+    empty: () => "A merge that learns or is jammed shows its course here.",
     height: (d, width) => parts(d).reduce((sum, part) => sum + high(part, width), 8),
     draw(g, d) {
       let top = 8;

@@ -40,7 +40,7 @@
   }
 
   M.view("merge_now", {
-    empty: "Press Train: this shows their merge.",
+    empty: () => `Press ${M.button("merge-train")}: this shows their merge.`,
     height: (d) => TOP + rows(d).length * ROW + AXIS,
     draw(g, d) {
       key(g);

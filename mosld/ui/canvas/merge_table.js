@@ -10,7 +10,7 @@
   const under = (r, i) => (i === 0 ? "no adapter" : i === 1 ? "a model a task; looked at " + r.sees : [saw(r), r.note, r.seconds < 0.1 ? "under 0.1 s" : `${M.text(r.seconds, 1)} s`].filter(Boolean).join(" · "));
 
   M.view("merge_table", {
-    empty: "Press Merge: every merge adds a row.",
+    empty: () => `Press ${M.button("merge-merge")}: every merge adds a row.`,
     height: (d, width) => HEAD + d.rows.length * plan(d, width).row + 4,
     draw(g, d) {
       const p = plan(d, g.w), own = d.rows[1].accuracy;

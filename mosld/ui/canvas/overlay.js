@@ -14,7 +14,7 @@
   const last = (points) => (points.length ? points[points.length - 1][1] : null);
 
   M.view("overlay", {
-    empty: "Two runs, or two arms of one, can be compared here: make a run in Watch.",
+    empty: () => "Two runs, or two arms of one, can be compared here: make a run in Watch.",
     height: (d, width) => plan(d, width).rows * HEIGHT + top(d, width),
     draw(g, d) {
       const S = still(d);

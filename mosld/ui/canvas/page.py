@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from mosld.config import knobs
+from mosld.ui import PAUSE, RESUME, RUN
 from mosld.ui.canvas.base import script
 
 # In this order: each needs only what stands before it.
@@ -31,7 +32,8 @@ TRACK_HTML = (
 UNDER_HTML = '<div class="lab-state"><p class="lab-note"></p><div class="lab-chips"></div></div><p class="lab-aloud lab-sr" role="status"></p>'
 TIMELINE_HTML = f'<div class="lab-line">{TRACK_HTML}</div>{UNDER_HTML}'
 BAR_HTML = (
-    '<div class="lab-line"><button type="button" id="run" class="lab-go">Run mine</button><button type="button" id="pause" disabled>Pause</button>'
+    f'<div class="lab-line"><button type="button" id="run" class="lab-go">{RUN}</button>'
+    f'<button type="button" id="pause" data-pause="{PAUSE}" data-resume="{RESUME}" disabled>{PAUSE}</button>'
     '<button type="button" id="step1">Step</button><button type="button" id="step10" aria-label="Ten steps">+10</button>'
     f'<button type="button" id="reset" disabled>Reset</button>{TRACK_HTML}</div>{UNDER_HTML}'
 )

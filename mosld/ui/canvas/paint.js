@@ -81,12 +81,12 @@
         const under = over ? find(...over) : ring ? ring.i : -1;
         if (under >= 0 && hits[under]) M.tip.again(words_of(hits[under], over ? over[0] : hits[under].x + hits[under].w - 1));
         speak();
-      } else M.label(g, waits(), width / 2, height / 2, { align: "center", colour: g.c.soft, max: width });
+      } else M.wrap(waits(), width - 8).forEach((line, i, all) => M.label(g, line, width / 2, height / 2 + (i - (all.length - 1) / 2) * 17, { align: "center", colour: g.c.soft }));
     }
     // What an empty picture says: what is being done, or what is to be done.
     function waits() {
       const busy = ["waiting", "loading", "running"].includes(M.state);
-      return source.asked && source.asked() ? "The run is asked …" : busy ? M.waiting() : view.empty || M.waiting();
+      return source.asked && source.asked() ? "The run is asked …" : busy ? M.waiting() : view.empty ? view.empty() : M.waiting();
     }
     function speak() {
       const now = Date.now(), data = source.data();

@@ -82,7 +82,7 @@
     let run;
     try { run = await M.fetchRun(name); } catch (problem) {
       fetched.delete(name);
-      Object.assign(M, { note: "The recorded run could not be fetched; try again, or press Run mine.", kind: "error" });
+      Object.assign(M, { note: `The recorded run could not be fetched; try again${M.orRun()}.`, kind: "error" });
       return M.changed("frames");
     }
     if (!chosen && M.header && !M.replay) return run; // a run of one's own is there

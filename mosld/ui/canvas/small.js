@@ -20,7 +20,7 @@
     const late = M.at === null, all = M.header.arms.map((_, arm) => split(curve(arm, task))).map(([p, t]) => [p.filter(([s]) => s <= now), late ? t : null]), values = all.flatMap(([p, t]) => [...p.map((x) => x[1]), ...(t === null ? [] : [t])]).concat(small || document.body.dataset.room !== "learn" ? [] : (M.beside || []).filter((b) => task === null || names()[task] === b.task).map((b) => b.value));
     const low = Math.max(0, Math.floor(Math.min(chance ?? 1, ...values) * 10 - 0.5) / 10), high = Math.min(1, Math.ceil(Math.max(chance ?? 0, ...values) * 10 + 0.2) / 10), span = Math.max(0.1, high - low);
     const Y = (v) => box.y + box.h - ((v - low) / span) * box.h;
-    if (!small) for (const v of [low, high]) pen.text(`${key} y${v}`, box.x + 34, Y(v) + 4, M.percent(v), { class: "soft num", "font-size": 10.5, "text-anchor": "end", ...quiet });
+    if (!small) for (const v of [low, high]) pen.text(`${key} y${v}`, box.x + 34, Y(v) + 4, M.number(v), { class: "soft num", "font-size": 10.5, "text-anchor": "end", ...quiet });
     if (chance !== null && chance !== undefined) {
       pen.line(`${key} c`, X(0), Y(chance), right, Y(chance), { class: "faint", stroke: "currentColor", "stroke-dasharray": "1 3", "stroke-width": 1.5 });
       if (!small) pen.text(`${key} ct`, right - 2, Y(chance) - 4, "guessing", { class: "soft", "font-size": 10.5, "text-anchor": "end", ...quiet });
@@ -100,7 +100,7 @@
       say: () => rows().map((r) => `${r.name}: ${r.arms.map((a) => `${M.header.arms[a.arm]} ${M.number(a.v)}${a.none === null ? "" : `, untrained ${M.number(a.none)}`}`).join("; ")}`).join(". ") || "No router has been read yet.",
       draw(pen, W, H = 116) {
         pen.begin(W, H);
-        const list = M.header && M.frames.length && !M.open() ? rows() : [], left = 84, arms = list.length ? list[0].arms : [], most = Math.max(0, ...arms.map((a) => a.most || 0));
+        const list = M.header && M.frames.length && !M.open() ? rows() : [], left = 12 + Math.max(...READS.map(([name]) => M.measure(name))), arms = list.length ? list[0].arms : [], most = Math.max(0, ...arms.map((a) => a.most || 0));
         if (!arms.length) {
           const routed = M.header && M.header.drawn.some((d) => d.router);
           pen.text("none", 4, 40, !M.header ? "" : M.open() ? "After your guess." : routed ? "Measured at the next scoring." : `${M.header.methods[0]} has no router.`, { class: "soft", "font-size": 12.5 });

@@ -194,6 +194,10 @@ window.MoSLD = window.MoSLD || (() => {
   // The frame at a step, or the last before it.
   S.frameAt = (step) => { let i = 0; while (i + 1 < S.frames.length && S.frames[i + 1].step <= step) i++; return i; };
 
+  // What a button of the page is called, or "" where it is not there: a text that names one asks it.
+  S.button = (id) => { const b = document.getElementById(id); return b ? b.textContent.trim() : ""; };
+  S.orRun = () => (S.button("run") ? `, or press ${S.button("run")}` : "");
+
   S.views = {};
   S.view = (name, view) => { S.views[name] = view; };
   return S;

@@ -7,6 +7,14 @@
   const NS = "http://www.w3.org/2000/svg", LEAST = 110; // milliseconds between two drawings while frames stream
   const ruler = document.createElement("canvas").getContext("2d");
   M.measure = (text, size = 12, weight = 400) => { ruler.font = M.font(size, weight); return ruler.measureText(text).width; };
+  M.wrap = (text, width, size, weight) => {
+    const out = [""];
+    for (const word of String(text || "").split(" ")) {
+      const next = out[out.length - 1] ? `${out[out.length - 1]} ${word}` : word;
+      if (out[out.length - 1] && M.measure(next, size, weight) > width) out.push(word); else out[out.length - 1] = next;
+    }
+    return out;
+  };
   M.fit = (text, room, size = 12, weight = 400) => {
     if (M.measure(text, size, weight) <= room) return text;
     while (text.length > 1 && M.measure(text + "…", size, weight) > room) text = text.slice(0, -1);

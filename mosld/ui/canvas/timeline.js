@@ -49,7 +49,7 @@
       element.dataset.state = M.state;
       element.dataset.frames = M.frames.length;
       const set = (name, on, words) => { const b = $("#" + name); if (b) { if (b.disabled === on) b.disabled = !on; if (words && b.textContent !== words) b.textContent = words; } };
-      set("pause", busy || M.state === "paused" || M.state === "left", M.state === "paused" || M.state === "left" ? "Resume" : "Pause");
+      set("pause", busy || M.state === "paused", $("#pause") && $("#pause").dataset[M.state === "paused" ? "resume" : "pause"]);
       set("step1", !busy);
       set("step10", !busy);
       set("reset", M.state !== "idle");

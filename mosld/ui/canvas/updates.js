@@ -28,7 +28,7 @@
 
   M.view("updates", {
     asks: "#geometry-look",
-    empty: "This looks into a run of your own: press Run mine in Watch.",
+    empty: () => `This looks into a run of your own: press ${M.button("run")} in Watch.`,
     height: (d, width) => { const p = plan(d, width); return p.tops[p.bars.rows]; },
     draw(g, d) {
       const p = plan(d, g.w), x = shown(d);

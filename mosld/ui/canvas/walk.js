@@ -157,7 +157,7 @@
   M.view("walk", {
     asks: "#slow-take",
     picks: true,
-    empty: "A batch walks through a run of your own: press Run mine.",
+    empty: () => `A batch walks through a run of your own: press ${M.button("run")}.`,
     height,
     draw(g, d) {
       const at = stage(d);

@@ -81,7 +81,7 @@
       }
       const other = !M.wishes && M.header && M.controls && M.controls.mark && M.controls.mark !== M.header.mark;
       differs.hidden = !other;
-      if (other) M.words(differs, `Not these settings: the picture is of another run. Run mine takes ${M.controls.about}.`);
+      if (other) M.words(differs, `Not these settings: the picture is of another run. ${M.button("run")} takes ${M.controls.about}.`);
       const now = Date.now();
       if (now - spoken > (M.state === "running" || M.playing ? 8000 : 500)) { spoken = now; picture.say(M.sayMachine()); }
     };

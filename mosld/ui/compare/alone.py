@@ -14,6 +14,7 @@ import gradio as gr
 
 from mosld.config import ConfigError, RunConfig
 from mosld.studies.shelf import BY, Kept, alone, read
+from mosld.ui import STOP
 from mosld.ui.canvas import alone as alone_view
 from mosld.ui.folders import renamed
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
@@ -57,7 +58,7 @@ class Alone:
                 self.run = gr.Dropdown([], label="Run that has ended", elem_id="alone-run")
                 by = gr.Dropdown([(text, name) for name, text in BY.items()], value="questions", label="A task alone gets", elem_id="alone-by")
                 start = gr.Button("Train each task alone", size="md", elem_id="alone-start", scale=0, min_width=220)
-                stop = gr.Button("Stop", size="md", elem_id="alone-stop", interactive=False, scale=0, min_width=80)
+                stop = gr.Button(STOP, size="md", elem_id="alone-stop", interactive=False, scale=0, min_width=80)
             status = shown(STATUS, "", elem_id="alone-status")
             picture = self.lab.picture(alone_view.VIEW)
         limits = self.lab.handlers.sessions.limits

@@ -12,6 +12,7 @@ import gradio as gr
 from mosld.config import RunConfig, to_text
 from mosld.merging.config import MERGES
 from mosld.tasks import catalogue
+from mosld.ui import STOP, TRAIN_ADAPTERS
 from mosld.ui.canvas import merge_course, merge_now, merge_table
 from mosld.ui.compare.merge_handlers import KNOBS, MergeHandlers, Parts, Press
 from mosld.ui.compare.merge_work import MOST_TASKS, STEPS
@@ -88,7 +89,7 @@ def _parts(lab: Lab) -> Parts:
             scale=5,
         )
         steps = gr.Number(STEPS, label="Steps an adapter", precision=0, elem_id="merge-steps", min_width=120, scale=1)
-    train = _press("Train one adapter a task", "train", FIRST)
+    train = _press(TRAIN_ADAPTERS, "train", FIRST)
     with gr.Row(elem_id="merge-play"):
         with gr.Column(visible=False, elem_id="merge-sliders", min_width=0) as panel:
             common = {"minimum": lam.low, "maximum": lam.high, "value": lam.default, "step": 0.05, "buttons": []}
@@ -116,7 +117,7 @@ def _press(words: str, name: str, text: str = "") -> Press:
     """A row with a button that starts long work, Stop, and its progress."""
     with gr.Row(elem_id=f"merge-do-{name}", elem_classes="merge-do"):
         go = gr.Button(words, variant="primary", size="md", elem_id=f"merge-{name}")
-        stop = gr.Button("Stop", size="md", interactive=False, elem_id=f"merge-stop-{name}")
+        stop = gr.Button(STOP, size="md", interactive=False, elem_id=f"merge-stop-{name}")
         told = shown(PROGRESS, {"text": text, "percent": 0, "busy": False}, elem_id=f"merge-told-{name}")
     return Press(go, stop, told)
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from mosld.config import ConfigError, RunConfig, to_text
 from mosld.merging.config import MERGES, SEES, MergeConfig, acting
 from mosld.tasks import check
+from mosld.ui import STOP, TRAIN_ADAPTERS
 from mosld.ui.compute import computing
 from mosld.ui.session import Session
 from mosld.ui.turns import QUESTION
@@ -63,7 +64,7 @@ class Merging:
     def plan(self, work: Callable[[Say], str]) -> None:
         """Note what `stream` is to do; `work` returns the sentence to end with. Raises ConfigError where something is going on already."""
         if self.busy:
-            raise ConfigError("merge: something is going on here already; wait for it, or press Stop.")
+            raise ConfigError(f"merge: something is going on here already; wait for it, or press {STOP}.")
 
         def do(say: Say) -> None:
             self.told = work(say)
@@ -146,7 +147,7 @@ class Merging:
         with self._looking, computing(self.session.turns, QUESTION):
             bench = self._sliders
             if bench is None:
-                raise ConfigError("merge: no adapters are here yet; press Train one adapter a task.")
+                raise ConfigError(f"merge: no adapters are here yet; press {TRAIN_ADAPTERS}.")
             lams = [MergeConfig(lam=value).lam for value in lams[: len(bench.names)]]
             if len(lams) < len(bench.names):
                 raise ConfigError(f"lam: {len(lams)} are given for {len(bench.names)} tasks; give one a task.")
@@ -165,7 +166,7 @@ class Merging:
     def check_merge(self, method: str, config: MergeConfig) -> None:
         """Refuse what this page does not allow. Raises ConfigError."""
         if self.bench is None:
-            raise ConfigError("merge: no adapters are here yet; press Train one adapter a task.")
+            raise ConfigError(f"merge: no adapters are here yet; press {TRAIN_ADAPTERS}.")
         if method not in MERGES:
             raise ConfigError(f"methods: {method!r:.60} is not a way to merge; choose among {', '.join(MERGES)}.")
         limits, whole = self.session.limits, self.bench.backbone.max_tokens * config.merge_batch * len(self.names)

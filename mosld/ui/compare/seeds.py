@@ -15,6 +15,7 @@ from gradio.context import get_render_context
 
 from mosld.config import ConfigError, RunConfig
 from mosld.studies.statistics import mean, paired_interval, spread
+from mosld.ui import STOP
 from mosld.ui.compare.shelf import shelf
 from mosld.ui.folders import renamed, runs
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
@@ -84,7 +85,7 @@ def place(lab: Lab) -> None:
     with gr.Row(elem_id="seeds-choice"):
         run = gr.Dropdown([], label="Run that has ended", elem_id="seeds-run")
         start = gr.Button(f"Repeat with {SEEDS} seeds", variant="primary", size="md", elem_id="seeds-start", scale=0, min_width=200)
-        stop = gr.Button("Stop", size="md", elem_id="seeds-stop", interactive=False, scale=0, min_width=80)
+        stop = gr.Button(STOP, size="md", elem_id="seeds-stop", interactive=False, scale=0, min_width=80)
     table = shown(MARKUP, {"note": "Let a run end, then repeat it here: one run cannot tell a difference from luck."}, elem_id="seeds")
     limits = lab.handlers.sessions.limits
 

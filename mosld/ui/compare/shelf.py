@@ -13,6 +13,7 @@ from gradio.context import Context
 from mosld.config import ConfigError
 from mosld.registry import METHODS
 from mosld.studies.shelf import DEFINITIONS, MEAN, Kept, baselines, differing, read
+from mosld.ui import READ_RUNS, RUN
 from mosld.ui.canvas import overlay as overlay_view
 from mosld.ui.compare.alone import Alone
 from mosld.ui.controls import label
@@ -41,7 +42,7 @@ def place(lab: Lab) -> None:
     """Put the tab's components on the page and wire them."""
     tab = Context.block  # the gr.Tab that the page has opened
     with gr.Row():
-        again = gr.Button("Read the runs again", size="md", elem_id="compare-again", scale=0, min_width=200)
+        again = gr.Button(READ_RUNS, size="md", elem_id="compare-again", scale=0, min_width=200)
     table_html = shown(SHELF, table({}, {}), elem_id="shelf")
     with gr.Column(visible=False, elem_id="compare-rest", min_width=0) as rest:  # till there is a run
         with gr.Row(elem_id="compare-choice"):
@@ -117,7 +118,7 @@ def _suggested(keys: list[str]) -> tuple[str | None, str | None]:
 def table(kept: dict[str, Kept], own: dict) -> dict:
     """Head, rows and sentences for SHELF. `own`: the visitor's uploaded files, which stay out of the links."""
     if not kept:
-        return {"note": NOTE + " There is none yet: press Run mine in Watch.", "head": [], "rows": [], "words": []}
+        return {"note": f"{NOTE} There is none yet: press {RUN} in Watch.", "head": [], "rows": [], "words": []}
     all_runs = list(kept.values())
     knobs = differing(all_runs)
     tasks = list(dict.fromkeys(t for run in all_runs for t in run.tasks))
@@ -185,7 +186,7 @@ def overlay(kept: dict[str, Kept], first, second) -> str:
     there = arms(kept)
     for key in (first, second):
         if not isinstance(key, str) or key not in there:
-            raise ConfigError(f"run: '{str(key)[:40]}' is not on the shelf; press 'Read the runs again'.")
+            raise ConfigError(f"run: '{str(key)[:40]}' is not on the shelf; press '{READ_RUNS}'.")
     chosen = [there[key] for key in (first, second)]
     both = [kept[run] for _, run, _ in chosen]
     curves = [kept[run].curves[arm] for _, run, arm in chosen]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from mosld.config import ConfigError, RunConfig
+from mosld.ui import RESUME
 from mosld.ui.canvas.base import after
 from mosld.ui.controls import label
 from mosld.ui.evidence import quoted
@@ -207,7 +208,7 @@ def finished(session: Session, lesson: Lesson) -> list:
     if session.state in BUSY:
         raise ConfigError("The run has not ended yet.")
     if session.state == "paused":
-        raise ConfigError("The run is paused: press Resume at the top.")
+        raise ConfigError(f"The run is paused: press {RESUME} at the top.")
     from mosld.merging.sources import Run
     from mosld.training.runlog import RunLog  # imports torch
 

@@ -11,6 +11,7 @@ import gradio as gr
 
 from mosld.config import ConfigError
 from mosld.tasks.own import is_path
+from mosld.ui import RUN
 from mosld.ui.folders import shared
 from mosld.ui.lab import AT_ONCE, COPY, QUIET, Lab
 from mosld.ui.session import say
@@ -27,7 +28,7 @@ const go = () => {
   const tell = () => {
     const f = M.shown() && M.frames[M.frames.length - 1], own = M.header && f && !M.replay;
     const text = own ? `${M.header.arms.join(" · ")}, trained on ${M.header.tasks.join(", ")}: ${f.step} of ${M.header.steps} steps.`
-      : "There is no run of yours yet: press Run mine in Watch, then take it away at any time.";
+      : `There is no run of yours yet: press ${M.button("run")} in Watch, then take it away at any time.`;
     if (line.textContent !== text) line.textContent = text;
   };
   M.on((what) => { if (what === "run" || what === "frames") tell(); });
@@ -92,7 +93,7 @@ def linker(lab: Lab):
         try:
             session = lab.visitor(request)
             if session.config is None or session.state == "idle":
-                raise ConfigError("run: there is none yet; press Run first. 'Link', beside the settings, copies those shown.")
+                raise ConfigError(f"run: there is none yet; press {RUN} first. 'Link', beside the settings, copies those shown.")
         except ConfigError as problem:
             return "", say(str(problem), error=True)
         config = session.config
