@@ -191,7 +191,7 @@ class Handlers:
     def link(self, request: gr.Request, hide: list[str], *values) -> tuple[str, str]:
         """The address part that restores the controls and hides some, and a sentence."""
         try:
-            session = self.visitor(request)
+            session = self.look(request)
             config = self.controls.read(*values)
             hidden = hidden_groups(",".join(hide or []))
             text = "?c=" + shared(config, session.own).to_url() + ("&hide=" + ",".join(sorted(hidden)) if hidden else "")

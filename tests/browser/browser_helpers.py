@@ -1,14 +1,45 @@
 """What the browser tests share: the smallest real run, and ways to look at the page."""
 
 import hashlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
 
 import pytest
+
+ROOT, PATIENCE = Path(__file__).parents[2], 300  # seconds
 
 # The default backbone, few questions.
 QUICK = "bs.2!er.10!r.4"
 LONG = 60_000
 ROOMS = {"Learn": "learn", "Watch": "watch", "Look inside": "look", "Compare": "compare", "Take away": "take"}
 FAST = f"?c=1!{QUICK}!n.200!t.world/mood,world/place"
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start(port: int, **more) -> subprocess.Popen:
+    """`python app.py` at a port of this machine, once it answers. `more`: variables of its environment."""
+    more = {name: str(value) for name, value in more.items()}
+    environ = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1", **more}
+    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        assert process.poll() is None, process.stdout.read()
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/lab/health", timeout=5).read()
+            return process
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the server does not answer")
 
 
 def shot(page, view: str) -> str:

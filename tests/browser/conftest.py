@@ -1,24 +1,10 @@
 """A real server (`python app.py`) and a real Chromium: Debian's, or Playwright's own; without one the tests skip and say so."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
-from browser_helpers import again
-
-ROOT = Path(__file__).parents[2]
-
-
-def _port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+from browser_helpers import again, free_port, start
 
 
 @pytest.fixture(scope="session")
@@ -35,24 +21,12 @@ def browser():
 
 @pytest.fixture(scope="session")
 def server(browser):
-    """The address of `python app.py`, and the seconds it took to serve its page."""
-    port = _port()
-    environ = {**os.environ, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "MOSLD_VISITORS": "64", "PYTHONUNBUFFERED": "1"}
-    began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        while time.monotonic() - began < 90:
-            assert process.poll() is None, process.stdout.read()
-            try:
-                urllib.request.urlopen(url, timeout=5).read()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(20)
+    """The address of a running `python app.py`."""
+    port = free_port()
+    process = start(port, MOSLD_VISITORS=64)
+    yield f"http://127.0.0.1:{port}/"
+    process.terminate()
+    process.wait(20)
 
 
 def _visits(browser, server):

@@ -64,6 +64,17 @@ def test_whoever_leaves_without_a_guess_finds_the_question_again(page):
     wait(page, "MoSLD.name === 'dropout'")
 
 
+def test_a_run_that_comes_after_its_lesson_was_left_is_not_shown(visit):
+    page, held = visit(), []
+    page.route("**/runs/lesson-1.json", held.append)
+    room(page, "Learn")
+    page.wait_for_function("document.querySelector('.lab-which') && document.querySelector('.lab-which').textContent.includes('being fetched')")
+    room(page, "Look inside")
+    held[0].continue_()
+    page.wait_for_timeout(500)
+    assert page.evaluate("MoSLD.name") == "dropout" and page.evaluate("MoSLD.at") is None
+
+
 def test_a_lesson_is_run_and_its_answer_read_from_that_run(visit):
     page = visit("?lesson=1")
     wait(page, "MoSLD.name === 'lesson-1'")

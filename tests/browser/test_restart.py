@@ -1,38 +1,16 @@
 """A page kept open while its server is started anew: the run is offered again, every button works, and the page itself makes no error."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
-from browser_helpers import wait
-from conftest import ROOT, _port
+from browser_helpers import PATIENCE, free_port, start, wait
 from test_run_state import ENDLESS, own
-
-PATIENCE = 300  # seconds
-
-
-def start(port, folder, **more):
-    environ = {**os.environ, **more, "GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "TMPDIR": str(folder)}
-    process = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        assert process.poll() is None, process.stdout.read()
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/lab/health", timeout=5).read()
-            return process
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError("the server does not answer")
 
 
 @pytest.mark.slow
 def test_a_page_kept_open_over_a_restart_offers_its_run(browser, tmp_path):
-    port, faults = _port(), []
-    server, context = start(port, tmp_path), browser.new_context(viewport={"width": 1366, "height": 768})
+    port, faults = free_port(), []
+    server, context = start(port, TMPDIR=tmp_path), browser.new_context(viewport={"width": 1366, "height": 768})
     try:
         page = context.new_page()
         page.on("pageerror", lambda e: faults.append(str(e)))
@@ -48,7 +26,7 @@ def test_a_page_kept_open_over_a_restart_offers_its_run(browser, tmp_path):
         assert server.returncode == 0 and "1 paused and saved" in said
         page.wait_for_function("MoSLD.note.startsWith('The line to the lab is down')", timeout=PATIENCE * 1000)
         before = len(own(page))
-        server = start(port, tmp_path)
+        server = start(port, TMPDIR=tmp_path)
         page.wait_for_function("MoSLD.state === 'paused' && MoSLD.note.includes('press Resume to go on with it')", timeout=PATIENCE * 1000)
         steps = own(page)
         assert steps == list(range(len(steps))) and len(steps) >= before

@@ -1,9 +1,28 @@
 """The five rooms for everyone: axe, nothing cut off, links that hide and restore, bad input in one sentence, a run's buttons and keys."""
 
 import json
+import urllib.request
 
 import pytest
-from browser_helpers import FAST, LONG, QUICK, cut_off, faults, frames, note, open_tab, press_run, rest, room, wait
+from browser_helpers import (
+    FAST,
+    LONG,
+    PATIENCE,
+    QUICK,
+    cut_off,
+    faults,
+    frames,
+    free_port,
+    note,
+    open_tab,
+    painted,
+    press_run,
+    rest,
+    room,
+    start,
+    wait,
+)
+from test_run_state import ENDLESS
 
 PLACES = ("Learn", "Watch", "Look inside/Words", "Look inside/Norms", "Compare/Runs", "Compare/Seeds", "Compare/Claims", "Take away")
 
@@ -52,6 +71,68 @@ def test_run_pause_step_and_reset(visit):
     wait(page, f"MoSLD.frames.length > {stopped + 3}")
     page.click("#reset")
     wait(page, "MoSLD.state === 'idle' && MoSLD.replay")
+
+
+@pytest.fixture
+def taken(browser, tmp_path):
+    """A lab with one place and one seat, both taken: the page of who trains there, and one of somebody who comes to look."""
+    port = free_port()
+    server = start(port, TMPDIR=tmp_path, MOSLD_RUNS=1, MOSLD_VISITORS=1)
+    contexts = [browser.new_context(viewport={"width": 1366, "height": 768}, reduced_motion="reduce") for _ in range(2)]
+    try:
+        pages = [context.new_page() for context in contexts]
+        for page, link in zip(pages, (ENDLESS, ""), strict=True):
+            page.goto(f"http://127.0.0.1:{port}/{link}")
+            page.wait_for_function("window.MoSLD && MoSLD.there && MoSLD.frames.length > 1", timeout=PATIENCE * 1000)
+            if link:
+                press_run(page, 3)
+        yield pages
+    finally:
+        for context in contexts:
+            context.close()
+        server.terminate()
+        server.wait(PATIENCE)
+
+
+def test_looking_costs_no_seat(taken):
+    """Rule 10: recorded runs, lessons on them, the claims and all rooms are there while every place and every seat is taken."""
+    owner, page = taken
+    health = lambda: json.loads(urllib.request.urlopen(page.url.split("?")[0] + "lab/health").read())  # noqa: E731
+    calm = lambda: page.evaluate("MoSLD.kind") != "error"  # noqa: E731
+    page.locator(".lab-question", has_text="One shared A").click()
+    wait(page, "MoSLD.name === 'share' && MoSLD.controls && MoSLD.wishes === 0")
+    page.locator(".lab-ask button").first.click()
+    page.wait_for_selector(".lab-outcome", state="visible")
+    assert page.inner_text(".lab-outcome").startswith("You guessed: Shared ends ahead.")
+    page.wait_for_selector(".lab-differs", state="hidden")  # its settings stand beside it
+    page.click("#fold-link > button")
+    page.click("#copy")
+    page.wait_for_function("(document.querySelector('#link textarea, #link input') || {}).value?.startsWith('?c=')")
+    assert calm()
+    room(page, "Learn")
+    wait(page, "MoSLD.name === 'lesson-1'")
+    page.locator(".lab-guesses button").first.click()
+    page.click("#lesson-play")
+    page.wait_for_selector("#lesson-answer", timeout=LONG)
+    assert "The recorded run shows" in page.inner_text("#lesson-answer")
+    for place in ("Look inside/Words", "Look inside/Norms", "Look inside/Geometry", "Compare/Runs", "Compare/Seeds", "Compare/Merging", "Take away"):
+        open_tab(page, place)
+        page.wait_for_timeout(300)
+        assert calm(), (place, note(page))
+    open_tab(page, "Compare/Claims")
+    page.wait_for_function("document.querySelectorAll('#claims tbody tr').length > 9")
+    assert {"supported", "contradicted"} <= set(page.eval_on_selector_all("#claims tbody td", "els => els.map((e) => e.textContent)"))
+    assert calm() and health()["runs"] == 1
+    before = frames(owner)  # nobody has taken the seat of who trains
+    wait(owner, f"MoSLD.frames.length > {before + 2}")
+    room(page, "Watch")
+    page.locator(".lab-question", has_text="One shared A").click()
+    wait(page, "MoSLD.name === 'share' && MoSLD.wishes === 0")
+    page.click("#run")  # training is another matter, and says so in one sentence
+    wait(page, "MoSLD.kind === 'error'")
+    assert "here" in note(page) and page.evaluate("MoSLD.replay && MoSLD.frames.length > 10")
+    painted(page)
+    assert page.locator("#figure-machine [data-expert]").count() > 3 and owner.evaluate("MoSLD.state") == "running"
 
 
 def test_a_question_while_a_run_trains_and_the_run_again(visit):

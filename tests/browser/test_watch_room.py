@@ -1,8 +1,9 @@
 """The first viewport and the machine: what a newcomer sees without scrolling, and that every part of it answers."""
 
+import colorsys
 import re
 
-from browser_helpers import FAST, LONG, drawn, faults, frames, look, note, painted, press_run, wait
+from browser_helpers import FAST, LONG, drawn, faults, frames, look, note, open_tab, painted, press_run, wait
 
 from mosld.tasks import example
 
@@ -60,6 +61,85 @@ def names_are_explained(page, width, height):
         page.evaluate("document.activeElement.blur()")
         page.mouse.move(2, 2)
         assert not tip.is_visible()
+
+
+def hue(colour: str) -> tuple[float, float]:
+    """(hue in degrees, chroma) of #rrggbb or rgb(r, g, b)."""
+    if colour.startswith("#"):
+        parts = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    else:
+        parts = [float(v) for v in re.findall(r"[\d.]+", colour)[:3]]
+    return 360 * colorsys.rgb_to_hsv(*parts)[0], (max(parts) - min(parts)) / 255
+
+
+def of_the_scale(colour: str, ends: list[str], within: float = 15) -> bool:
+    """Whether a colour is a blue or an orange such as those of the scale around even."""
+    h, chroma = hue(colour)
+    return chroma > 0.2 and any(abs((h - hue(end)[0] + 180) % 360 - 180) < within for end in ends)
+
+
+# What each drawn thing of the pictures is filled and lined with, as [picture, classes, colour].
+PAINTED = """() => [...document.querySelectorAll('.lab-watch svg[role=group] *')].flatMap((e) => {
+  const s = getComputedStyle(e), where = e.closest('.lab-card').id;
+  return [s.fill, s.stroke].filter((c) => c.startsWith('rgb')).map((c) => [where, e.getAttribute('class') || '', c]);
+})"""
+# The marks of the arms in a picture: how often each way of filling a bar or a dot is there.
+MARKED = """(place) => { const out = { solid: 0, hatched: 0 };
+  for (const e of document.querySelectorAll(`${place} svg[role=group] :is(rect, circle)[pointer-events=none]`)) {
+    const fill = e.getAttribute('fill') || '';
+    if (fill.startsWith('url(#hatched')) out.hatched += 1; else if (fill === 'currentColor') out.solid += 1;
+  }
+  return out; }"""
+
+
+def test_a_colour_means_one_thing(page):
+    """Rule 7: an expert has a colour and an arm a mark, the same in every picture; blue to orange is only more or less than even."""
+    for scheme in ("light", "dark"):
+        look(page, 1366, 768, scheme)
+        c = page.evaluate("MoSLD.colours()")
+        ends, experts = [c["diverging"][0], c["diverging"][-1]], c["experts"]
+        assert len(set(experts)) == 8 and not any(of_the_scale(e, ends) for e in experts)
+        assert all(hue(ink)[1] < 0.1 for ink in c["arms"])  # arms have no colour of their own
+        painted_with = page.evaluate(PAINTED)
+        assert {where for where, _, colour in painted_with if of_the_scale(colour, ends)} == {"figure-routers"}
+        own = {hue(e): f"e{i}" for i, e in enumerate(experts)}
+        seen = {own[hue(colour)] for _, _, colour in painted_with if hue(colour) in own}
+        assert seen == {"e0", "e1", "e2", "e3"} and all(own[hue(k)] in cls.split() for _, cls, k in painted_with if hue(k) in own)
+    boxes = page.eval_on_selector_all("#figure-machine [data-expert]", "els => els.map((e) => [e.dataset.expert, e.getAttribute('class')])")
+    assert len(boxes) == 4 and all(f"e{e}" in cls.split() for e, cls in boxes)
+    words = page.eval_on_selector_all("#figure-machine .chip", "els => els.map((e) => [e.getAttribute('aria-label'), e.getAttribute('class')])")
+    assert len(words) > 5 and all(f"e{int(label.rpartition(' ')[2]) - 1}" in cls.split() for label, cls in words if "expert" in label)
+    keys = page.eval_on_selector_all(".lab-arms rect", "els => els.map((e) => e.getAttribute('fill'))")
+    assert keys == ["currentColor", "url(#hatched-ink)"]
+    # norm and step of A and of four B, four definitions; three rows; the ends of the curves and the values beside them: each for both arms
+    for place, count in (("#figure-machine", 14), ("#figure-reads", 3), ("#figure-answers", 2)):
+        assert page.evaluate(MARKED, place) == {"solid": count, "hatched": count}, place
+    values = page.evaluate(
+        """() => {
+          const middle = (e) => { const b = e.getBoundingClientRect(); return [b.left, b.right, b.y + b.height / 2]; };
+          const marks = [...document.querySelectorAll('#figure-answers circle')].map((e) => [e.getAttribute('fill'), ...middle(e)]);
+          return [...document.querySelectorAll('#figure-answers text.num[font-size="12"]')].map(middle)
+            .map(([left, , y]) => (marks.find(([, , right, at]) => right <= left + 1 && left - right < 14 && Math.abs(at - y) < 4) || [])[0]);
+        }"""
+    )
+    assert values == ["currentColor", "url(#hatched-ink)"]  # a value stands in its arm's mark
+
+
+def test_pictures_without_a_middle_have_no_blue_and_no_orange(page):
+    """Rule 7, on canvas: what is drawn in Norms, Router, A against B and Loss is neither."""
+    ends = page.evaluate("[MoSLD.colours().diverging.at(0), MoSLD.colours().diverging.at(-1)]")
+    for tab, view in (("Norms", "norms"), ("Router", "router"), ("A against B", "imbalance"), ("Loss", "loss")):
+        open_tab(page, f"Look inside/{tab}")
+        page.wait_for_function(f"(document.querySelector('#figure-{view} canvas') || {{}}).width > 300")
+        painted(page)
+        colours = page.evaluate(
+            """(view) => { const c = document.querySelector(`#figure-${view} canvas`);
+              const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+              const out = new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 128) out.add(`rgb(${d[i]}, ${d[i + 1]}, ${d[i + 2]})`);
+              return [...out]; }""",
+            view,
+        )
+        assert len(colours) > 3 and not any(of_the_scale(c, ends) for c in colours), view
 
 
 def test_every_name_and_every_control_has_its_help(page):

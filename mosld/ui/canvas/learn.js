@@ -15,7 +15,8 @@
       if (!quiet) M.address({ lesson: at, room: "learn" });
       show();
       const done = () => M.changed("choice");
-      if (document.body.dataset.room === "learn" || quiet) M.recorded(`lesson-${at}`, false, M.replay || M.name !== "", quiet).then(() => {
+      const n = at, here = () => at === n && document.body.dataset.room === "learn"; // who has left meanwhile keeps what is shown there
+      if (here() || quiet) M.fetchRun(`lesson-${n}`).catch(() => {}).then(() => here() && M.recorded(`lesson-${n}`, false, M.replay || M.name !== "", quiet)).then(() => {
         if (mine() && !found.has(at)) M.seek(0); // the end would tell the answer
         const task = M.header && mine() ? M.header.tasks.indexOf(lesson().beside) : -1;
         if (mine()) M.select({ task: task < 0 ? null : task });
@@ -79,7 +80,7 @@
       which();
     }
     function which() {
-      if (side.of) side.of.textContent = mine() ? (M.replay ? "A recorded run of this lesson" : "Your run of this lesson") : M.header ? "Another run: press a button to see this lesson's" : M.waiting();
+      if (side.of) side.of.textContent = mine() ? (M.replay ? "A recorded run of this lesson" : "Your run of this lesson") : M.header ? (M.replay ? "This lesson's run is being fetched …" : "Another run: press a button to see this lesson's") : M.waiting();
     }
     const drawScale = (pen, W) => {
       pen.begin(W, 290);

@@ -10,7 +10,7 @@
     g.ctx.beginPath();
     [[0, -7], [6, 0], [0, 7], [-6, 0]].forEach(([dx, dy]) => g.ctx.lineTo(x + dx, y + dy));
     g.ctx.closePath();
-    Object.assign(g.ctx, { fillStyle: g.c.experts[1], strokeStyle: g.c.card, lineWidth: 1.5 });
+    Object.assign(g.ctx, { fillStyle: g.c.ink, strokeStyle: g.c.card, lineWidth: 1.5 });
     g.ctx.fill(); g.ctx.stroke();
   };
   const dotted = (g, x, y, h) => {

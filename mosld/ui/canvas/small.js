@@ -36,7 +36,7 @@
     });
     if (!small) {
       if (all.some(([, t]) => t !== null)) pen.text(`${key} tt`, right + 10, box.y - 3, "test", { class: "soft", "font-size": 10.5, "text-anchor": "middle", ...quiet });
-      labels.sort((a, b) => a[0] - b[0]).reduce((y, [at, v, arm]) => { const to = Math.max(at, y + 13); pen.text(`${key} v${arm}`, box.x + box.w, to + 4, M.number(v), { class: "ink num", "font-size": 12, "text-anchor": "end", "font-weight": arm === M.pick.arm ? 700 : 400, ...quiet }); return to; }, -99);
+      labels.sort((a, b) => a[0] - b[0]).reduce((y, [at, v, arm]) => { const to = Math.max(at, y + 13); M.armDot(pen, `${key} m${arm}`, box.x + box.w - 34, to, arm, 4); pen.text(`${key} v${arm}`, box.x + box.w, to + 4, M.number(v), { class: "ink num", "font-size": 12, "text-anchor": "end", "font-weight": arm === M.pick.arm ? 700 : 400, ...quiet }); return to; }, -99);
       if (document.body.dataset.room === "learn") guessed(pen, key, { right, X, Y, low, high, box, task, all });
     }
   }

@@ -15,7 +15,7 @@ import gradio as gr
 from mosld.config import ConfigError, RunConfig
 from mosld.studies.shelf import BY, Kept, alone, read
 from mosld.ui import STOP
-from mosld.ui.canvas import alone as alone_view
+from mosld.ui.canvas import VIEWS
 from mosld.ui.folders import renamed
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.limits import Limits
@@ -60,7 +60,7 @@ class Alone:
                 start = gr.Button("Train each task alone", size="md", elem_id="alone-start", scale=0, min_width=220)
                 stop = gr.Button(STOP, size="md", elem_id="alone-stop", interactive=False, scale=0, min_width=80)
             status = shown(STATUS, "", elem_id="alone-status")
-            picture = self.lab.picture(alone_view.VIEW)
+            picture = self.lab.picture(VIEWS["alone"])
         limits = self.lab.handlers.sessions.limits
         outputs = [self.lab.feed, status, picture, start, stop]
         planned = start.click(self.plan, [self.run, by], outputs, **AT_ONCE)
@@ -78,7 +78,7 @@ class Alone:
 
     def stream(self, request: gr.Request) -> Iterator[tuple]:
         """Train what was planned; closed by gradio when the page is."""
-        session = self.lab.visitor(request)
+        session = self.lab.look(request)
         work = session.tabs.get(WORK)
         if not isinstance(work, _Tasks) or work.begun:
             yield (gr.skip(),) * 5
@@ -89,7 +89,7 @@ class Alone:
             yield feed, sentence, picture, *((gr.update(interactive=True), gr.update(interactive=False)) if over else (gr.skip(), gr.skip()))
 
     def stop(self, request: gr.Request) -> str:
-        work = self.lab.visitor(request).tabs.get(WORK)
+        work = self.lab.look(request).tabs.get(WORK)
         if isinstance(work, _Tasks):
             work.stop()
         return "Stopping after this step …"

@@ -13,7 +13,7 @@ from mosld.config import RunConfig, to_text
 from mosld.merging.config import MERGES
 from mosld.tasks import catalogue
 from mosld.ui import STOP, TRAIN_ADAPTERS
-from mosld.ui.canvas import merge_course, merge_now, merge_table
+from mosld.ui.canvas import VIEWS
 from mosld.ui.compare.merge_handlers import KNOBS, MergeHandlers, Parts, Press
 from mosld.ui.compare.merge_work import MOST_TASKS, STEPS
 from mosld.ui.controls import task_choices
@@ -96,7 +96,7 @@ def _parts(lab: Lab) -> Parts:
             together = gr.Slider(label="λ of all", elem_id="merge-all", **common)
             sliders = [gr.Slider(label=f"λ {i + 1}", visible=False, elem_id=f"merge-lam-{i}", **common) for i in range(MOST_TASKS)]
         with gr.Column(elem_id="merge-now", min_width=0):
-            now = lab.picture(merge_now.VIEW)
+            now = lab.picture(VIEWS["merge_now"])
     with gr.Column(visible=False, elem_id="merge-ways", min_width=0) as ways:
         with gr.Row(elem_id="merge-choose"):
             method = gr.Dropdown(
@@ -104,10 +104,10 @@ def _parts(lab: Lab) -> Parts:
             )
             unlabelled = _setting("unlabelled")
         merge = _press("Merge", "merge")
-        table = lab.picture(merge_table.VIEW)
+        table = lab.picture(VIEWS["merge_table"])
         with gr.Column(visible=False, elem_id="merge-inside", min_width=0) as inside:
             into = gr.Dropdown([], label="Look into", elem_id="merge-into")
-            course = lab.picture(merge_course.VIEW)
+            course = lab.picture(VIEWS["merge_course"])
         with gr.Accordion("Settings of merging", open=False, elem_id="merge-settings"), gr.Row(elem_id="merge-knobs"):
             settings = {name: unlabelled if name == "unlabelled" else _setting(name) for name in KNOBS}
     return Parts(tasks, steps, train, now, together, sliders, panel, ways, method, merge, table, into, course, inside, settings)

@@ -83,10 +83,7 @@ class MergeHandlers:
 
     def follow(self, request: gr.Request, names) -> dict:
         """Take the tasks of the page's controls, as many as can be merged, and a visitor's own files among the choices."""
-        try:
-            own = self.lab.visitor(request).own
-        except ConfigError:
-            return {self.p.tasks: gr.skip()}
+        own = self.lab.look(request).own
         names = [n for n in names if isinstance(n, str)] if isinstance(names, list) else []
         choices = [*self.lab.handlers.controls.tasks, *((f"{short(p)} — own", p) for p in own)]
         return {self.p.tasks: gr.update(choices=choices, value=names[:MOST_TASKS])}

@@ -14,7 +14,7 @@ from mosld.config import ConfigError
 from mosld.registry import METHODS
 from mosld.studies.shelf import DEFINITIONS, MEAN, Kept, baselines, differing, read
 from mosld.ui import READ_RUNS, RUN
-from mosld.ui.canvas import overlay as overlay_view
+from mosld.ui.canvas import VIEWS
 from mosld.ui.compare.alone import Alone
 from mosld.ui.controls import label
 from mosld.ui.folders import KEPT_RUNS, runs, shared
@@ -48,17 +48,14 @@ def place(lab: Lab) -> None:
         with gr.Row(elem_id="compare-choice"):
             first = gr.Dropdown([], label="Compare", elem_id="compare-first")
             second = gr.Dropdown([], label="with", elem_id="compare-second")
-        picture = lab.picture(overlay_view.VIEW)
+        picture = lab.picture(VIEWS["overlay"])
         alone = Alone(lab, shelf)
         alone.place()
 
     def refresh(request: gr.Request, one, other) -> tuple:
         """The table, the choices (kept where they are still there) and the picture."""
-        try:
-            session = lab.visitor(request)
-            kept = shelf(session)
-        except ConfigError as problem:
-            return lab.refused(problem, 6)
+        session = lab.look(request)
+        kept = shelf(session)
         choices = [(name, key) for key, (name, _, _) in arms(kept).items()]
         keys = [key for _, key in choices]
         one, other = (old if old in keys else new for old, new in zip((one, other), _suggested(keys), strict=True))
@@ -70,7 +67,7 @@ def place(lab: Lab) -> None:
 
     def lay(request: gr.Request, one, other) -> tuple:
         try:
-            return gr.skip(), overlay(shelf(lab.visitor(request)), one, other)
+            return gr.skip(), overlay(shelf(lab.look(request)), one, other)
         except ConfigError as problem:
             return say(str(problem), error=True), gr.skip()
 

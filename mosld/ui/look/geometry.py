@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from mosld.config import ConfigError
-from mosld.ui.canvas import conflict, updates
+from mosld.ui.canvas import VIEWS
 from mosld.ui.lab import QUIET, Lab
 from mosld.ui.session import Session
 from mosld.ui.wire import short, to_json
@@ -29,11 +29,11 @@ def place(lab: Lab) -> None:
     """Put the tab's components on the page and wire them."""
     with gr.Row():
         look = gr.Button("Look into the run as it is now", size="md", elem_id="geometry-look", scale=0, min_width=260)
-    outputs = [lab.feed, lab.picture(updates.VIEW), lab.picture(conflict.VIEW)]
+    outputs = [lab.feed, lab.picture(VIEWS["updates"]), lab.picture(VIEWS["conflict"])]
 
     def looked(request: gr.Request) -> Iterator[tuple]:
         try:
-            for first, second in pictures(lab.visitor(request)):
+            for first, second in pictures(lab.look(request)):
                 yield gr.skip(), first, second
         except ConfigError as problem:
             yield lab.refused(problem, 2)

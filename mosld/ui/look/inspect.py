@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import gradio as gr
 
 from mosld.config import ConfigError
-from mosld.ui.canvas.inspect import VIEW
+from mosld.ui.canvas import VIEWS
 from mosld.ui.lab import AT_ONCE, QUIET, Lab
 from mosld.ui.wire import short, to_json
 
@@ -142,7 +142,7 @@ class Inspect:
 
     def _answer(self, request: gr.Request, values, row) -> tuple:
         try:
-            session = self.lab.visitor(request)
+            session = self.lab.look(request)
             kept = session.tabs.setdefault("inspect", {})
             form, number = Form.read(*values), row and row(kept)
             if number is None and (form.text, form.options) == kept.get("asked"):
@@ -179,7 +179,7 @@ class Inspect:
     def count(self, request: gr.Request) -> str:
         """The same answer with the accuracy of its task, unsteered and steered."""
         try:
-            session = self.lab.visitor(request)
+            session = self.lab.look(request)
             kept = session.tabs.get("inspect", {})
             if "seen" not in kept or kept["run"] != session.run:
                 return gr.skip()
@@ -228,7 +228,7 @@ def place(lab: Lab) -> None:
                 [(NOBODY, NOBODY)], value=NOBODY, label="Steer an expert", elem_id="inspect-steer", min_width=120, allow_custom_value=False
             )
             here = gr.Checkbox(label="In this linear only", elem_id="inspect-here", min_width=120)
-        picture = lab.picture(VIEW)
+        picture = lab.picture(VIEWS["inspect"])
     inputs = [text, options, task, arm, linear, steer, here]
     outputs = [lab.feed, picture, text, options, task, arm, linear, steer]
     given = {"trigger_mode": "always_last", **AT_ONCE}

@@ -8,7 +8,7 @@ from mosld.ui.canvas import VIEWS
 from mosld.ui.lab import Lab
 from mosld.ui.look import geometry, inspect, slow
 
-LIVE = {"Norms": ("norms",), "Router": ("router",), "A against B": ("imbalance",), "Loss": ("loss",)}
+LIVE = {"Norms": "norms", "Router": "router", "A against B": "imbalance", "Loss": "loss"}
 
 
 def place(lab: Lab) -> None:
@@ -17,9 +17,8 @@ def place(lab: Lab) -> None:
         for tab in (inspect, slow):
             with gr.Tab(tab.TITLE):
                 tab.place(lab)
-        for title, names in LIVE.items():
+        for title, name in LIVE.items():
             with gr.Tab(title):
-                for name in names:
-                    lab.picture(VIEWS[name])
+                lab.picture(VIEWS[name])
         with gr.Tab(geometry.TITLE):
             geometry.place(lab)

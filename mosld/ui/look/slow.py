@@ -10,7 +10,7 @@ from __future__ import annotations
 import gradio as gr
 
 from mosld.config import ConfigError
-from mosld.ui.canvas.walk import VIEW
+from mosld.ui.canvas import VIEWS
 from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.look.inspect import clean, whole
 from mosld.ui.look.slow_hints import hints
@@ -62,7 +62,7 @@ class Slow:
     def take(self, request: gr.Request, arm, linear, row, training) -> tuple:
         """Walk the next batch through."""
         try:
-            session = self.lab.visitor(request)
+            session = self.lab.look(request)
             same = session.tabs.get("slow") == session.run
             chosen = whole(arm) if same else None
             seen = session.ask(lambda trainer: look(trainer, chosen, whole(linear), whole(row), training is not False))
@@ -86,7 +86,7 @@ def place(lab: Lab) -> None:
             row = gr.Dropdown([("…", 0)], value=0, label="Question of the batch", elem_id="slow-row", min_width=160, scale=4)
             mode = gr.Dropdown(list(MODES), value=True, label="As in", elem_id="slow-mode", min_width=120, scale=1)
             take = gr.Button("Take a batch", size="md", elem_id="slow-take", scale=0, min_width=120)
-        picture = lab.picture(VIEW)
+        picture = lab.picture(VIEWS["walk"])
     choices = [arm, linear, row, mode]
     outputs = [lab.feed, picture, arm, linear, row]
     given = {"trigger_mode": "always_last", **AT_ONCE}

@@ -77,7 +77,7 @@ def giver(lab: Lab, name: str):
         """Make the file and hand it over, with its size as a sentence."""
         yield say(f"{OFFERS[name].button}: it is being made …"), None
         try:
-            path = made(lab.visitor(request), name, table)
+            path = made(lab.look(request), name, table)
         except ConfigError as problem:
             yield say(str(problem), error=True), None
             return
@@ -91,7 +91,7 @@ def linker(lab: Lab):
 
     def address(request: gr.Request) -> tuple[str, str]:
         try:
-            session = lab.visitor(request)
+            session = lab.look(request)
             if session.config is None or session.state == "idle":
                 raise ConfigError(f"run: there is none yet; press {RUN} first. 'Link', beside the settings, copies those shown.")
         except ConfigError as problem:
