@@ -6,7 +6,7 @@
     const tiles = M.tiles(d.arms.length, width, 250, 1);
     return { tiles, abreast: Math.ceil(d.arms.length / tiles.rows), block: HEAD + d.tasks.length * ROW + AXIS };
   };
-  const percent = (v) => (v === null ? "–" : (v * 100).toFixed(1) + "%");
+  const percent = (v) => M.percent(v, 1);
   const signed = (v) => (v > 0 ? "+" : v < 0 ? "−" : "±") + Math.abs(v * 100).toFixed(1);
 
   M.view("alone", {
@@ -16,14 +16,12 @@
       const p = plan(d, g.w), { ctx, c } = g;
       d.arms.forEach((name, arm) => {
         const box = p.tiles.boxes[arm], y0 = Math.floor(arm / p.abreast) * p.block, left = box.x + 92, right = box.x + box.w - 52, X = (v) => left + v * (right - left);
-        M.stroke(g, arm, 3);
-        ctx.beginPath(); ctx.moveTo(box.x, y0 + 10); ctx.lineTo(box.x + 20, y0 + 10); ctx.stroke(); ctx.setLineDash([]);
-        M.label(g, name, box.x + 26, y0 + 10, { weight: 600, size: 13, max: box.w - 30 });
+        M.armHead(g, arm, name, box.x, y0 + 10, box.w);
         const floor = y0 + HEAD + d.tasks.length * ROW;
         for (const v of [0, 0.25, 0.5, 0.75, 1]) {
           ctx.strokeStyle = c.grid; ctx.lineWidth = 1;
           ctx.beginPath(); ctx.moveTo(X(v), y0 + HEAD); ctx.lineTo(X(v), floor); ctx.stroke();
-          M.label(g, v * 100 + "%", X(v), floor + 10, { size: 11, colour: c.soft, align: "center" });
+          M.label(g, M.percent(v), X(v), floor + 10, { size: 11, colour: c.soft, align: "center" });
         }
         d.tasks.forEach((task, t) => row(g, d, arm, t, y0 + HEAD + t * ROW, box, X));
       });

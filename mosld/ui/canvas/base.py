@@ -17,7 +17,8 @@ TARGET = ("target", "Linear", (("all", "all"),))
 class View:
     """One picture. `shows` is its one line, `defines` are paragraphs shown on demand.
 
-    A live one draws the run's frames; a still one (`live=False`) draws the JSON text that its component has as value.
+    A live one draws the run's frames; a still one (`live=False`) draws the JSON text that its component has as value. `file`: the script that
+    draws it, where it has not the view's name.
     """
 
     name: str
@@ -26,6 +27,7 @@ class View:
     defines: tuple[str, ...]
     choices: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = ()
     live: bool = True
+    file: str = ""
 
     def html(self) -> str:
         """A figure with a fixed canvas. Nothing in it changes while frames arrive but what the script draws."""
@@ -41,7 +43,10 @@ class View:
     def javascript(self) -> str:
         """What runs once the figure is on the page: the view's own script, then mount, as soon as the shared scripts are there."""
         place = f"mount('{self.name}', element)" if self.live else f"still('{self.name}', element, () => props.value, watch)"
-        return after(f"{script(self.name)}\nM.{place}")
+        return after(f"{self.script()}\nM.{place}")
+
+    def script(self) -> str:
+        return script(self.file or self.name)
 
 
 def after(code: str) -> str:

@@ -33,6 +33,13 @@
     g.ctx.setLineDash([]);
     return (row + 1) * 18;
   };
+  // An arm's stroke and name at the head of its block, (x, y) being the middle of the stroke's start.
+  M.armHead = (g, arm, name, x, y, width) => {
+    M.stroke(g, arm, 3);
+    line(g.ctx, x, y, x + 20, y);
+    g.ctx.setLineDash([]);
+    M.label(g, name, x + 26, y, { weight: 600, size: 13, max: width - 30 });
+  };
   M.keyHeight = (S, width) => {
     const need = S.header.arms.map((n) => 48 + n.length * 7);
     let rows = 1, at = 0;
@@ -53,6 +60,9 @@
     return out;
   };
   const plain = (v) => (Math.abs(v) >= 1000 ? v / 1000 + "k" : String(+v.toPrecision(3)).replace("-", "−"));
+
+  // A log2 of A over B, with the ratio itself.
+  M.ratio = (v) => `${M.text(v)} (A ${M.text(2 ** v)} times B)`;
 
   // Exponential smoothing with weight s in [0, 1) on the past, without the start's bias.
   M.smoothed = (points, s) => {

@@ -1,23 +1,22 @@
 // The small menus over a picture (layer, target, smoothing ...): what they offer, and that all views share a choice.
 ((M) => {
+  const there = (at) => [...new Set(M.header.linears.flat().map((x) => x[at]))].sort((a, b) => (a > b ? 1 : -1));
   const OFFERS = {
-    layer: () => [...new Set(M.header.linears.flat().map((x) => x[0]))].sort((a, b) => a - b).map((l) => [String(l), String(l + 1)]),
-    target: () => [...new Set(M.header.linears.flat().map((x) => x[1]))].map((p) => [p, p]),
+    layer: (worded) => [["all", worded ? "all layers" : "all"], ...there(0).map((l) => [String(l), `${worded ? "layer " : ""}${l + 1}`])],
+    target: (worded) => { const p = there(1); return [["all", worded && p.length === 2 ? p.join(" and ") : "all"], ...p.map((v) => [v, v])]; },
   };
-  M.menus = (element) => {
-    for (const menu of element.querySelectorAll("select[data-choose]")) {
-      const name = menu.dataset.choose;
-      menu.addEventListener("change", () => M.choose(name, menu.value));
-      const fill = () => {
-        if (OFFERS[name] && M.header) {
-          const offered = [["all", "all"], ...OFFERS[name]()];
-          menu.replaceChildren(...offered.map(([value, text]) => new Option(text, value)));
-          if (!offered.some(([value]) => value === String(M[name]))) M[name] = "all";
-        }
-        menu.value = String(M[name]);
-      };
-      M.on((what) => { if (what === "run" || what === "choice") fill(); });
-      fill();
-    }
+  // worded: no label stands beside it.
+  M.menu = (menu, name, worded) => {
+    menu.addEventListener("change", () => M.choose(name, menu.value));
+    let offered = "";
+    const fill = () => {
+      const offers = OFFERS[name] && M.header ? OFFERS[name](worded) : [], key = offers.join();
+      if (key && key !== offered) menu.replaceChildren(...offers.map(([value, text]) => new Option(text, value)));
+      offered = key;
+      menu.value = String(M[name]);
+    };
+    M.on((what) => { if (what === "run" || what === "choice") fill(); });
+    fill();
+    return menu;
   };
 })(window.MoSLD);

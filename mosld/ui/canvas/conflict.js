@@ -18,9 +18,7 @@
       const p = plan(d, g.w), x = shown(d);
       d.arms.forEach((name, arm) => {
         const y0 = arm * p.high;
-        M.stroke(g, arm, 3);
-        g.ctx.beginPath(); g.ctx.moveTo(0, y0 + 10); g.ctx.lineTo(20, y0 + 10); g.ctx.stroke(); g.ctx.setLineDash([]);
-        M.label(g, name, 26, y0 + 10, { weight: 600, size: 13, max: g.w - 30 });
+        M.armHead(g, arm, name, 0, y0 + 10, g.w);
         if (d.done < d.tasks.length && arm === 0) M.label(g, `${d.done} of ${d.tasks.length} tasks looked at …`, g.w - 4, y0 + 10, { colour: g.c.soft, align: "right" });
         if (!x.arms[arm]) return M.label(g, "No adapter here.", 26, y0 + HEAD + 20, { colour: g.c.soft });
         KINDS.forEach(([kind, title], k) => {

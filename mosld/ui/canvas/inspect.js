@@ -5,7 +5,7 @@
   const CHIP = 36, BARS = 40, DIGITS = 14, BAND = CHIP + BARS + DIGITS + 18, OPTION = 40, TOP = 30;
   const pen = document.createElement("canvas").getContext("2d");
   const measure = (text, weight = 500) => { pen.font = M.font(12.5, weight); return pen.measureText(text).width; };
-  const percent = (v) => (v * 100).toFixed(1) + " %";
+  const percent = (v) => M.percent(v, 1);
   const colour = (g, e) => g.c.experts[e % 8];
   const best = (row) => row.reduce((b, v, i) => (v > row[b] ? i : b), 0);
 

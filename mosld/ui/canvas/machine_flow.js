@@ -88,9 +88,8 @@
   };
   // The dot of an arm in its mark.
   M.armDot = (pen, key, x, y, arm, size = 6, colour = "ink") => {
-    const kind = M.armMarks[arm % 6], fill = kind === "solid" ? "currentColor" : kind === "hollow" ? "none" : `url(#${kind}-${colour})`;
     if (arm % 6 === 4) return pen.rect(key, x - size + 1, y - size + 1, 2 * size - 2, 2 * size - 2, { class: colour, fill: "currentColor", "pointer-events": "none" });
-    pen.put(key, "circle", { cx: r(x), cy: r(y), r: size, class: colour, fill, stroke: "currentColor", "stroke-width": kind === "solid" ? 0 : 1.8, "pointer-events": "none" });
+    pen.put(key, "circle", { cx: r(x), cy: r(y), r: size, class: colour, fill: M.armFill(arm, colour), stroke: "currentColor", "stroke-width": M.armMarks[arm % 6] === "solid" ? 0 : 1.8, "pointer-events": "none" });
   };
 
   M.drawMachine = (pen, width, stage) => {

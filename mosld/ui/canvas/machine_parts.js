@@ -9,24 +9,18 @@
 
   // Marks of arms: solid, hatched, hollow, dotted. Patterns are made once a drawing.
   M.armMarks = ["solid", "hatched", "hollow", "dotted", "solid", "hatched"];
+  M.armFill = (arm, colour) => { const kind = M.armMarks[arm % 6]; return { solid: "currentColor", hollow: "none" }[kind] || `url(#${kind}-${colour})`; };
   M.patterns = () => {
     if (document.getElementById("lab-patterns")) return;
-    const NS = "http://www.w3.org/2000/svg", svg = document.createElementNS(NS, "svg"), made = (tag, attributes, parent) => {
-      const el = document.createElementNS(NS, tag);
-      for (const [k, v] of Object.entries(attributes)) el.setAttribute(k, v);
-      parent.appendChild(el);
-      return el;
-    };
-    for (const [k, v] of Object.entries({ id: "lab-patterns", width: 0, height: 0, "aria-hidden": "true", class: "lab-svg", style: "position:absolute" })) svg.setAttribute(k, v);
+    const root = document.querySelector(".gradio-container") || document.body;
+    const svg = M.makeSvg("svg", { id: "lab-patterns", width: 0, height: 0, "aria-hidden": "true", class: "lab-svg", style: "position:absolute" }, root);
     for (const name of ["ink", ...Array.from({ length: 8 }, (_, e) => "e" + e)])
       for (const [kind, d, size] of [["hatched", "M-1 1L1 -1M0 5L5 0M4 6L6 4", 5], ["dotted", "M1 1h1.6v1.6h-1.6z", 4]])
-        made("path", { d, stroke: "currentColor", "stroke-width": 1.6, fill: kind === "dotted" ? "currentColor" : "none" }, made("pattern", { id: `${kind}-${name}`, width: size, height: size, patternUnits: "userSpaceOnUse", class: name }, svg));
-    (document.querySelector(".gradio-container") || document.body).appendChild(svg);
+        M.makeSvg("path", { d, stroke: "currentColor", "stroke-width": 1.6, fill: kind === "dotted" ? "currentColor" : "none" }, M.makeSvg("pattern", { id: `${kind}-${name}`, width: size, height: size, patternUnits: "userSpaceOnUse", class: name }, svg));
   };
   // A bar in its arm's mark and a colour's class ("ink" or an expert's).
   M.markedBar = (pen, key, x, y, w, h, arm, colour) => {
-    const kind = M.armMarks[arm % 6], fill = kind === "solid" ? "currentColor" : kind === "hollow" ? "none" : `url(#${kind}-${colour})`;
-    pen.rect(key, x, y, Math.max(w, 1), h, { ...quiet, class: colour, fill, stroke: kind === "solid" ? "none" : "currentColor", "stroke-width": 1 });
+    pen.rect(key, x, y, Math.max(w, 1), h, { ...quiet, class: colour, fill: M.armFill(arm, colour), stroke: M.armMarks[arm % 6] === "solid" ? "none" : "currentColor", "stroke-width": 1 });
   };
   // Rows of bars, one an arm: a label, bars to a common scale, the value of the arm chosen at the end.
   function bars(pen, key, label, x, y, w, arms, read, most, colour, thin) {

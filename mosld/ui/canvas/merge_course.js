@@ -1,7 +1,7 @@
 // How one merge came about, as small charts: entropy, mask density, coefficients a linear, accuracy against the jammer's power.
 ((M) => {
   const HEIGHT = 168, PHASES = { mask: "entropy, mask (nats)", coefficients: "entropy, λ (nats)", realign: "loss, labelled steps (nats)" };
-  const percent = (v) => (v * 100).toFixed(1) + "%";
+  const percent = (v) => M.percent(v, 1);
   const span = (list) => Math.max(1, ...list.map((s) => s.points[s.points.length - 1][0]));
   const still = (steps, names = []) => ({ header: { steps, arms: names }, frames: [], at: null, shown: () => null, text: M.text });
   const series = (lines) => Object.entries(lines).map(([name, points], arm) => ({ name, points, arm }));
@@ -37,8 +37,9 @@
         title: "Accuracy by the jammer's power",
         series: [c.plain, c.defended, c.power.map(() => c.control)].map((values, arm) => ({ name: names[arm], points: line(values), arm })),
         range: [0, 1],
+        gutter: 44,
         format: percent,
-        tick: (v) => Math.round(v * 100) + "%",
+        tick: (v) => M.percent(v),
         across: { name: "jammer's power", ticks: c.power.map((_, i) => i), text: (i) => (c.power[i] ? M.text(c.power[i], c.power[i] < 10 ? 1 : 0) : "0") },
         steps: Math.max(1, c.of - 1),
         define: d.jam.map((u) => `${u.task}: power ${M.text(u.power, 1)}, jammed with ${M.text(u.jam, 1)}`).join("\n"),

@@ -1,7 +1,6 @@
 // Accuracy of the merge of the sliders, a row a task: a bar for the merge, marks for the bare backbone and the task's own adapter.
 ((M) => {
   const ROW = 46, TOP = 46, AXIS = 26, LEFT = 8, RIGHT = 14;
-  const percent = (v) => Math.round(v * 100) + "%";
   const mean = (d, k) => d.tasks.reduce((sum, t) => sum + t[k], 0) / d.tasks.length;
   const rows = (d) => [{ name: "mean", lam: null, chance: mean(d, "chance"), bare: mean(d, "bare"), own: mean(d, "own"), merged: d.mean }, ...d.tasks];
 
@@ -49,13 +48,13 @@
       for (const v of [0, 0.25, 0.5, 0.75, 1]) {
         g.ctx.strokeStyle = g.c.grid;
         g.ctx.beginPath(); g.ctx.moveTo(Math.round(X(v)) + 0.5, TOP); g.ctx.lineTo(Math.round(X(v)) + 0.5, bottom); g.ctx.stroke();
-        M.label(g, percent(v), X(v), bottom + 12, { size: 11, colour: g.c.soft, align: v === 0 ? "left" : v === 1 ? "right" : "center" });
+        M.label(g, M.percent(v), X(v), bottom + 12, { size: 11, colour: g.c.soft, align: v === 0 ? "left" : v === 1 ? "right" : "center" });
       }
       rows(d).forEach((t, i) => {
         const y = TOP + i * ROW, mid = y + 30, all = t.lam === null;
         M.label(g, t.name, LEFT, y + 10, { weight: all ? 650 : 500, size: 12.5, max: g.w / 2 });
         if (!all) { g.ctx.font = M.font(12.5, 500); M.label(g, `λ ${M.text(t.lam)}`, LEFT + Math.min(g.w / 2, g.ctx.measureText(t.name).width) + 10, y + 10, { size: 12, colour: g.c.soft }); }
-        M.label(g, percent(t.merged), X(1), y + 10, { weight: 650, align: "right", size: 12.5 });
+        M.label(g, M.percent(t.merged), X(1), y + 10, { weight: 650, align: "right", size: 12.5 });
         g.ctx.fillStyle = g.c.grid;
         g.ctx.fillRect(X(0), mid - 6, X(1) - X(0), 12);
         bar(g, X(0), mid - 6, X(t.merged) - X(0), 12);
@@ -64,13 +63,13 @@
         diamond(g, X(t.own), mid);
         g.hit(0, y, g.w, ROW, [
           all ? "mean of the tasks" : `${t.name}, λ ${M.text(t.lam)}`,
-          `merged now ${percent(t.merged)}, own adapter ${percent(t.own)}, untrained ${percent(t.bare)}, chance ${percent(t.chance)}`,
+          `merged now ${M.percent(t.merged)}, own adapter ${M.percent(t.own)}, untrained ${M.percent(t.bare)}, chance ${M.percent(t.chance)}`,
           "Share of validation questions answered right.",
         ].join("\n"));
       });
     },
     say(d) {
-      const each = rows(d).map((t) => `${t.name}${t.lam === null ? "" : ` with λ ${M.text(t.lam)}`} ${percent(t.merged)} (own adapter ${percent(t.own)}, untrained ${percent(t.bare)})`);
+      const each = rows(d).map((t) => `${t.name}${t.lam === null ? "" : ` with λ ${M.text(t.lam)}`} ${M.percent(t.merged)} (own adapter ${M.percent(t.own)}, untrained ${M.percent(t.bare)})`);
       return `Merge of ${d.tasks.length} adapters on validation questions: ${each.join(", ")}. Merged and scored in ${M.text(d.seconds)} s.`;
     },
   });

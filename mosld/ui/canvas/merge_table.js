@@ -1,7 +1,7 @@
 // A table of accuracies: rows are the bare backbone, single-task adapters and merges; columns the mean and the tasks.
 ((M) => {
   const HEAD = 24, WIDE = 46, NARROW = 78, BASE = 2;
-  const percent = (v) => Math.round(v * 1000) / 10 + "%";
+  const percent = (v) => M.percent(v, 1);
   const plan = (d, width) => {
     const stacked = width < 620, left = stacked ? 0 : Math.min(360, width * 0.4);
     return { stacked, left, row: stacked ? NARROW : WIDE, column: (width - left) / (d.tasks.length + 1) };

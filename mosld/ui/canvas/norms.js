@@ -1,5 +1,5 @@
 // Norms of the low-rank matrices at the step shown: one block an arm; A, B, BA and each expert's share of A side by side;
-// rows are layers and linears, a bar an expert. All arms share the scale of a quantity.
+// rows are layers and linears, a bar an expert, in its colour (what all share in ink). All arms share the scale of a quantity.
 ((M) => {
   const KINDS = [
     ["A", "‖A‖", "Frobenius norm of A: each expert's own, or the one A that all share."],
@@ -22,10 +22,8 @@
       const most = KINDS.map(([kind]) => Math.max(1e-9, ...frame.arms.flatMap((a) => (a.probe || []).flatMap((x) => (x ? x[kind].map((v) => v || 0) : [])))));
       S.header.arms.forEach((name, arm) => {
         const x0 = (arm % p.abreast) * p.block, y0 = Math.floor(arm / p.abreast) * p.high, wide = (p.block - 44) / KINDS.length;
-        M.stroke(g, arm, 3);
-        g.ctx.beginPath(); g.ctx.moveTo(x0, y0 + 9); g.ctx.lineTo(x0 + 20, y0 + 9); g.ctx.stroke(); g.ctx.setLineDash([]);
-        M.label(g, name, x0 + 26, y0 + 9, { weight: 600, size: 13, max: p.block - 40 });
-        KINDS.forEach(([, title], k) => M.label(g, title, x0 + 36 + k * wide, y0 + 32, { size: 12, weight: 500, max: wide - 6 }));
+        M.armHead(g, arm, name, x0, y0 + 9, p.block - 10);
+        KINDS.forEach(([, title], k) => M.label(g, `${title} to ${M.number(most[k])}`, x0 + 36 + k * wide, y0 + 32, { size: 12, weight: 500, max: wide - 6 }));
         const linears = S.linears(arm), probe = frame.arms[arm].probe;
         linears.forEach(([[layer, target, E], index], r) => {
           const y = y0 + HEAD + (linears.length - 1 - r) * ROW;
@@ -52,7 +50,7 @@
     const kept = values.map((v, e) => [v, e]).filter(([v]) => v !== null), shared = kept.length === 1 && at.E > 1, w = width / Math.max(1, kept.length);
     kept.forEach(([v, e], i) => {
       const h = Math.max(1, (v / most) * (ROW - 7));
-      g.ctx.fillStyle = g.c.arms[at.arm % 6];
+      g.ctx.fillStyle = shared || at.E === 1 ? g.c.ink : g.c.experts[e % 8];
       g.ctx.fillRect(x + i * w + 1, y + ROW - 3 - h, Math.max(1, w - 2), h);
       g.hit(x + i * w, y, w, ROW, () => [
         `${at.name} — ${at.title} ${S.text(v, 3)}`,

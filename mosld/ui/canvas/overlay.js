@@ -5,8 +5,8 @@
   const KINDS = {
     nats: { format: (v) => M.text(v, 3) },
     share: { range: [0, 1.02], format: (v) => M.text(v, 3) },
-    percent: { range: [0, 1], format: (v) => (v === null || v === undefined ? "–" : (v * 100).toFixed(1) + "%"), tick: (v) => Math.round(v * 100) + "%" },
-    log2: { refs: [{ v: 0, dash: [] }], format: (v) => `${M.text(v)} (A ${M.text(2 ** v)} times B)` },
+    percent: { range: [0, 1], format: (v) => M.percent(v, 1), tick: (v) => M.percent(v) },
+    log2: { refs: [{ v: 0, dash: [] }], format: M.ratio },
   };
   const still = (d) => ({ header: { arms: d.names, steps: d.steps }, frames: [], at: null, shown: () => null, text: M.text });
   const top = (d, width) => M.keyHeight(still(d), width) + 10;
@@ -24,7 +24,7 @@
         M.chart(g, S, box, {
           range: chart.kind === "log2" ? [-far, far] : undefined,
           ...kind,
-          gutter: 38,
+          gutter: 44,
           refs: chart.chance === null ? kind.refs : [{ v: chart.chance, name: "chance", dash: [2, 3] }],
           title: chart.title,
           series: chart.series.map((points, arm) => ({ arm, name: d.names[arm], points })).filter((s) => s.points.length),

@@ -142,7 +142,7 @@
   // A live view of the run: what it depends on is "probed", "scored" or every frame, the place of the scrubber and the choices.
   M.mount = (name, element) => {
     const view = M.views[name];
-    M.menus(element);
+    element.querySelectorAll("select[data-choose]").forEach((menu) => M.menu(menu, menu.dataset.choose));
     const stamp = () => {
       const last = M.frames[M.frames.length - 1] || {}, f = M.shown() || {};
       return [M.run, !M.frames.length && [M.state, M.note], M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.target, M.smooth, M.log].join();

@@ -21,6 +21,13 @@
     return text + "…";
   };
 
+  M.makeSvg = (tag, attributes, parent) => {
+    const el = document.createElementNS(NS, tag);
+    for (const [name, value] of Object.entries(attributes)) el.setAttribute(name, value);
+    if (parent) parent.appendChild(el);
+    return el;
+  };
+
   M.pen = (root) => {
     const kept = new Map();
     let used = new Set(), cursor = null, tipped = null;
@@ -101,10 +108,7 @@
   // An svg in a place of the page: draw(pen, width) returns its height; it is drawn when the store or the width changes, and only while in sight;
   // while frames stream at most once in `least` milliseconds.
   M.picture = (place, label, draw, stamp, least = LEAST) => {
-    const svg = document.createElementNS(NS, "svg");
-    for (const [name, value] of Object.entries({ role: "group", tabindex: "0", width: "100%", class: "lab-svg", "aria-label": label })) svg.setAttribute(name, value);
-    place.appendChild(svg);
-    const pen = M.pen(svg);
+    const svg = M.makeSvg("svg", { role: "group", tabindex: "0", width: "100%", class: "lab-svg", "aria-label": label }, place), pen = M.pen(svg);
     let asked = false, visible = true, last = "", painted = 0;
     function paint() {
       asked = false;

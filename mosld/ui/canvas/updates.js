@@ -20,10 +20,6 @@
     }
     return { all, tiles, cell, high, bars, abreast, tops, under };
   }
-  const head = (g, arm, name, x, y, width) => {
-    if (arm !== undefined) { M.stroke(g, arm, 3); g.ctx.beginPath(); g.ctx.moveTo(x, y); g.ctx.lineTo(x + 20, y); g.ctx.stroke(); g.ctx.setLineDash([]); }
-    M.label(g, name, x + (arm === undefined ? 0 : 26), y, { weight: 600, size: 13, max: width - (arm === undefined ? 0 : 30) });
-  };
   const numbers = (n) => Array.from({ length: n }, (_, i) => String(i + 1));
 
   M.view("updates", {
@@ -34,7 +30,8 @@
       const p = plan(d, g.w), x = shown(d);
       p.all.forEach((m, i) => {
         const box = p.tiles.boxes[i], y = Math.floor(i / Math.ceil(p.all.length / p.tiles.rows)) * p.high;
-        head(g, m.arm, m.title, box.x, y + 10, box.w);
+        if (m.arm === undefined) M.label(g, m.title, box.x, y + 10, { weight: 600, size: 13, max: box.w });
+        else M.armHead(g, m.arm, m.title, box.x, y + 10, box.w);
         const why = m.a ? [`${d.methods[m.arm]}: one expert,`, "nothing to compare."] : ["No adapter here."];
         if (!m.values) return why.forEach((text, k) => M.label(g, text, box.x, y + HEAD + 14 + k * 18, { colour: g.c.soft, max: box.w }));
         M.matrix(g, box.x + LEFT, y + HEAD + ABOVE, p.cell, {
@@ -50,7 +47,7 @@
       const most = Math.max(1e-12, ...x.arms.flatMap((a) => (a ? a.singular.map((s) => s[0]) : [])));
       x.arms.forEach((a, arm) => {
         const box = p.bars.boxes[arm], y = p.tops[Math.floor(arm / p.abreast)];
-        head(g, arm, d.arms[arm], box.x, y + 10, box.w);
+        M.armHead(g, arm, d.arms[arm], box.x, y + 10, box.w);
         if (!a) return;
         M.label(g, "singular values by expert", box.x, y + HEAD + 10, { colour: g.c.soft, max: box.w - 90 });
         M.label(g, "stable rank", box.x + box.w - 4, y + HEAD + 10, { colour: g.c.soft, align: "right" });
@@ -75,7 +72,7 @@
     M.label(g, String(e + 1), from - 6, y + ROW / 2 + 2, { size: 11.5, colour: g.c.soft, align: "right" });
     g.ctx.fillStyle = g.c.grid;
     g.ctx.fillRect(from, floor, values.length * w, 1);
-    g.ctx.fillStyle = g.c.arms[arm % 6];
+    g.ctx.fillStyle = a.experts > 1 ? g.c.experts[e % 8] : g.c.ink;
     values.forEach((v, i) => {
       const h = (v / most) * (ROW - 8);
       g.ctx.fillRect(from + i * w + 1, floor - h, Math.max(1, Math.min(w - 2, 26)), h);

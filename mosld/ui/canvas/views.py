@@ -32,6 +32,7 @@ _ALL = (
             "divides the size of gradients away. With two arms, Δ is the second minus the first at the step shown.",
         ),
         choices=(LAYER, TARGET),
+        file="probed",
     ),
     View(
         name="loss",
@@ -56,6 +57,7 @@ _ALL = (
             "Each is the mean over the chosen layers and linears.",
         ),
         choices=(LAYER, TARGET),
+        file="probed",
     ),
     View(
         name="norms",

@@ -3,27 +3,11 @@
   M.asking = null; // { question, answer }: a question whose recorded run is shown; answer is null till guessed, -1 where skipped
   M.controls = null; // { mark, about, problem } of the settings beside the picture
 
-  const menu = (name, label) => {
-    const select = M.make("select", { "aria-label": label, on: { change: () => M.choose(name, select.value) } });
-    const fill = () => {
-      if (!M.header) return;
-      const at = name === "layer" ? 0 : 1, all = [...new Set(M.header.linears.flat().map((x) => x[at]))].sort(), key = all.join();
-      if (select.dataset.key !== key) {
-        select.dataset.key = key;
-        select.replaceChildren(new Option(name === "layer" ? "all layers" : "q and v".includes(all[0]) && all.length === 2 ? all.join(" and ") : "all", "all"), ...all.map((v) => new Option(name === "layer" ? `layer ${v + 1}` : v, String(v))));
-      }
-      select.value = M[name];
-    };
-    M.on(fill);
-    fill();
-    return select;
-  };
+  const menu = (name, label) => M.menu(M.make("select", { "aria-label": label }), name, true);
   // A small picture of an arm's mark.
   M.armMark = (arm) => {
-    const NS = "http://www.w3.org/2000/svg", svg = document.createElementNS(NS, "svg"), rect = document.createElementNS(NS, "rect"), kind = M.armMarks[arm % 6];
-    for (const [k, v] of Object.entries({ width: 18, height: 11, class: "lab-svg ink", "aria-hidden": "true" })) svg.setAttribute(k, v);
-    for (const [k, v] of Object.entries({ x: 1, y: 1, width: 16, height: 9, stroke: "currentColor", fill: kind === "solid" ? "currentColor" : kind === "hollow" ? "none" : `url(#${kind}-ink)` })) rect.setAttribute(k, v);
-    svg.appendChild(rect);
+    const svg = M.makeSvg("svg", { width: 18, height: 11, class: "lab-svg ink", "aria-hidden": "true" });
+    M.makeSvg("rect", { x: 1, y: 1, width: 16, height: 9, stroke: "currentColor", fill: M.armFill(arm, "ink") }, svg);
     return svg;
   };
   const armKey = () => {

@@ -50,7 +50,7 @@ def _assembled(log: RunLog, kept: RunLog, date: datetime.date) -> str:
     names = ", ".join(log.arms)
     run = packed(kept, _note(log)).replace("<", "\\u003c")  # so that no name can end the script it stands in
     figures = "\n".join(view.html() for view in LIVE.values())
-    scripts = "\n".join(script(name) for name in (*SHARED, *MACHINE, *LIVE))
+    scripts = "\n".join(dict.fromkeys([*map(script, (*SHARED, *MACHINE)), *(view.script() for view in LIVE.values())]))
     return f"""<!doctype html>
 <html lang="en">
 <head>
