@@ -52,11 +52,11 @@
   }
   // Wishes go to the server one after another, so that the last one counts, and none before the settings of the page's address, or of a question
   // just chosen, stand in the controls. `M.answered` is called by the page's events once they are (`lab.py`).
-  let line = new Promise((done) => { M.answered = done; setTimeout(done, 10000); });
+  let line = new Promise((done) => { M.answered = done; setTimeout(done, 60000); });
   M.wishes = 0; // on their way
   M.wish = (send) => {
     M.wishes += 1;
-    line = line.then(() => new Promise((done) => { M.answered = done; setTimeout(done, 4000); send(); })).then(() => { M.wishes -= 1; M.changed("choice"); });
+    line = line.then(() => new Promise((done) => { M.answered = done; setTimeout(done, 20000); send(); })).then(() => { M.wishes -= 1; M.changed("choice"); });
   };
   M.feed = (props, watch, trigger) => {
     tell = trigger;

@@ -188,7 +188,7 @@ window.MoSLD = window.MoSLD || (() => {
   S.number = (v) => {
     if (v === null || v === undefined || !Number.isFinite(v)) return "–";
     const a = Math.abs(v), text = a === 0 ? "0" : a < 0.001 ? v.toExponential(0) : a < 1 ? v.toPrecision(a < 0.01 ? 1 : 2).replace("0.", ".") : a < 9.95 ? v.toFixed(1) : a < 1000 ? v.toFixed(0) : `${+(v / 1000).toPrecision(2)}k`;
-    return text.replace("-", "−");
+    return text.replaceAll("-", "−");
   };
   S.percent = (v, digits = 0) => (v === null || v === undefined ? "–" : `${(v * 100).toFixed(digits)} %`);
   // The frame at a step, or the last before it.
