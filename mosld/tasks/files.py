@@ -14,6 +14,7 @@ import gzip
 import io
 import json
 import os
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +121,17 @@ def _array(text: str) -> list | None:
     except (ValueError, RecursionError):
         return None
     if isinstance(whole, dict):
-        whole = next((whole[key] for key in WRAPPERS if isinstance(whole.get(key), list)), None)
+        inside = next((whole[key] for key in WRAPPERS if isinstance(whole.get(key), list)), None)
+        whole = _by_columns(whole) if inside is None else inside
     return whole if isinstance(whole, list) else None
+
+
+def _by_columns(table: dict) -> list | None:
+    """The rows of {column: {row: cell}}, as pandas writes a table; None where it is something else."""
+    columns = list(table.values())
+    if len(columns) < 2 or not all(isinstance(c, dict) and c.keys() == columns[0].keys() for c in columns):
+        return None
+    return [{name: column[row] for name, column in table.items()} for row in columns[0]]
 
 
 def _jsonl(text: str) -> tuple[list[Record], list[Unread]]:
@@ -130,7 +140,7 @@ def _jsonl(text: str) -> tuple[list[Record], list[Unread]]:
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
+            row = json.loads(content.strip().rstrip(","))
         except (ValueError, RecursionError):  # bad syntax, a number of thousands of digits, nesting without end
             unread.append(Unread(f"line {line}", "this is not one JSON object; write one object a line"))
             continue
@@ -143,6 +153,7 @@ def _jsonl(text: str) -> tuple[list[Record], list[Unread]]:
 
 def _csv(file: Path, text: str) -> tuple[list[Record], list[Unread]]:
     """Records under the header of the first line. A record is named by the line it starts on, since a quoted text may hold line ends."""
+    text = re.sub(r"^sep=.\r?\n", "\n", text)  # told to spreadsheets by some programs
     first = text.lstrip("\r\n").split("\n", 1)[0]
     separator = max(SEPARATORS, key=lambda c: (first.count(c), -SEPARATORS.index(c)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)

@@ -95,10 +95,9 @@ def _read(path: str | Path, seed: int, instruction: str, progress: Progress | No
         validation, test = [], validation
     rows = train + [Row(r.question, r.options, r.answer, r.group, True) for r in test]
     every = rows + validation
-    if len({normalised(r.question) for r in every}) < MIN_ROWS:
-        raise ConfigError(
-            f"{file.name}: {len({normalised(r.question) for r in every})} different questions are left; at least {MIN_ROWS} are needed."
-        )
+    left = len({normalised(r.question) for r in every})
+    if left < MIN_ROWS:
+        raise ConfigError(f"{file.name}: {left} different question{' is' if left == 1 else 's are'} left; at least {MIN_ROWS} are needed.")
     sets = {frozenset(r.options) for r in every}
     kind = "labels" if len(sets) == 1 else "options"
     labels = every[0].options if kind == "labels" else None
@@ -114,7 +113,7 @@ def _read(path: str | Path, seed: int, instruction: str, progress: Progress | No
     for note in notes if progress is not None else ():
         progress(f"{file.name}: {note}", None)
     used = {plain(c) for c in shape.used}
-    unused = tuple(dict.fromkeys(str(c)[:40] for r in records[:50] for c in r.values if plain(c) not in used and plain(c) not in SPLITS))
+    unused = tuple(dict.fromkeys(str(c)[:40] for r in records[:50] for c in r.values if plain(c) not in ("", *used, *SPLITS)))
     return Task(info, *done), shape, unused, notes
 
 
@@ -149,14 +148,14 @@ def _rows(file: Path, records: list[Record], unread: list[Unread], shape: Shape)
             answers.setdefault((normalised(row.question), frozenset(row.options)), set()).add(row.options[row.answer])
     notes, total = [], len(records) + len(unread)
     if secret:
-        notes.append(f"{secret:,} of {total:,} rows have no answer and are left out.")
+        notes.append(f"Left out for want of an answer: {secret:,} of {total:,} rows.")
     if faults:
         faults.sort(key=lambda f: int(f.where.split()[1]))
         kind, numbers = faults[0].where.split()[0], ", ".join(f.where.split()[1] for f in faults[:NAMED])
         where = f"{kind if len(faults) == 1 else kind + 's'} {numbers}{', …' if len(faults) > NAMED else ''}"
         if 10 * len(faults) > total - secret:
             raise ConfigError(f"{file.name}: {len(faults):,} of {total:,} rows cannot be used ({where}); {faults[0].where}: {faults[0].reason}.")
-        notes.append(f"{len(faults):,} of {total:,} rows cannot be used and are left out ({where}); {faults[0].where}: {faults[0].reason}.")
+        notes.append(f"Left out: {len(faults):,} of {total:,} rows ({where}); {faults[0].where}: {faults[0].reason}.")
     both = sum(len(a) > 1 for a in answers.values())
     if both:
         notes.append(f"{both:,} {'question stands' if both == 1 else 'questions stand'} in the file with different answers.")

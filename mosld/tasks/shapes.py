@@ -14,6 +14,7 @@ Case, spaces and signs in column names do not matter. What is no part of the sha
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from collections import Counter
@@ -71,13 +72,17 @@ def recognise(records: Sequence[Record]) -> Shape:
         shape = find(names, records)
         if shape is not None:
             return shape
+    _few_or_many(names, records)
     have = ", ".join(list(names.values())[:12]) or "none"
-    raise ConfigError(f"its columns ({have[:120]}) are not understood; have question, options and answer, or text and label, or question and answer.")
+    known = "question, options and answer, or text and label, or question and answer"
+    raise ConfigError(f"its columns ({have[:120]}) are not understood; name them {known}.")
 
 
 def text_of(value) -> str | None:
     """A cell as text: strings, and numbers as they are written; None for anything else and for nothing."""
     if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, float) and not math.isfinite(value):  # how tables write that there is nothing
         return None
     if isinstance(value, float) and value == int(value if abs(value) < 1e15 else 0):
         value = int(value)
@@ -287,13 +292,28 @@ def _classes(names: dict, records: Sequence[Record]) -> Shape | None:
     return Shape(f"texts of {len(classes)} classes", [*texts, label], row, notes)
 
 
+def _few_or_many(names: dict, records: Sequence[Record]) -> None:
+    """Refuse texts with labels that are no classes, with the reason. Raises ConfigError; nothing where there are no such columns."""
+    text = _first(names, (*TEXT, *LONE))
+    label = next((names[n] for n in LABEL if n in names and names[n] != text), None)
+    if text is None or label is None or any(n in names for n in (*OPTIONS, "answer", "answerkey")):
+        return
+    found = [c for c in (_class(r.values.get(label)) for r in records) if c is not None]
+    count = len(set(found))
+    if count < 2:
+        raise ConfigError(f"column '{label}' has {'one class only' if count else 'no label'}; at least 2 classes are needed.")
+    if count > MOST_CLASSES:
+        raise ConfigError(f"column '{label}' has {count:,} classes; at most {MOST_CLASSES} are allowed.")
+    raise ConfigError(f"column '{label}' has {count} classes in {len(found):,} rows; three rows a class are needed at least.")
+
+
 def _class(value) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    said = text_of(value)
-    return None if said in (None, "-1") else " ".join(said.replace("_", " ").split())
+    said = re.sub(r"^(-?\d+)\.0$", r"\1", text_of(value) or "")  # a column of integers with a gap in it is written so
+    return None if said in ("", "-1") else " ".join(said.replace("_", " ").split())
 
 
 # options are the answers of other rows

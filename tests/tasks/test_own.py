@@ -138,7 +138,7 @@ def test_texts_and_classes(tmp_path, shape):
 def test_a_hundred_classes_are_taken_and_more_are_not(tmp_path):
     rows = [{"text": f"words {n}", "intent": f"class_{n % 100}"} for n in range(400)]
     assert len(own.load(jsonl(tmp_path, rows)).train[0].options) == 100 and "class 7" in own.load(jsonl(tmp_path, rows)).train[0].options
-    with pytest.raises(ConfigError, match="columns"):
+    with pytest.raises(ConfigError, match="column 'intent' has 101 classes; at most 100 are allowed"):
         own.load(jsonl(tmp_path, [{"text": f"words {n}", "intent": f"class_{n % 101}"} for n in range(404)]))
 
 
@@ -166,6 +166,21 @@ def test_spreadsheets_as_excel_writes_them(tmp_path, encoding, separator):
     lines = [separator.join(("text", "label"))] + [separator.join((f'"café{separator} {n}"', "süß" if n % 2 else "salzig")) for n in range(N)]
     task = own.load(csv(tmp_path, lines, encoding=encoding))
     assert right(task)[f"café{separator} 3".replace("\t", "")] == "süß" and task.train[0].options == ("salzig", "süß")
+
+
+def test_tables_as_pandas_writes_them(tmp_path):
+    table = pd.DataFrame({"text": [f"words {n}" for n in range(N)], "label": [float(n % 2) for n in range(N)]})
+    table.loc[3, "label"] = float("nan")
+    want = {f"words {n}": str(n % 2) for n in range(N) if n != 3}  # a gap makes integers floats
+    table.to_csv(tmp_path / "index.csv")
+    table.to_json(tmp_path / "columns.json")
+    table.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
+    table.to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "commas.jsonl").write_text(",\n".join(json.dumps(row) for row in table.to_dict("records")) + ",\n")  # NaN stands there
+    (tmp_path / "sep.csv").write_text("sep=;\n" + table.to_csv(index=False, sep=";"))
+    for name in ("index.csv", "columns.json", "rows.jsonl", "a.parquet", "commas.jsonl", "sep.csv"):
+        assert right(own.load(tmp_path / name)) == want, name
+        assert own.look(tmp_path / name).unused == (), name
 
 
 def test_packed_files(tmp_path):
@@ -204,7 +219,7 @@ def test_secret_test_answers_are_left_out_and_validation_is_tested_on(tmp_path):
     path = jsonl(tmp_path, rows)
     task = own.load(path)
     assert {int(e.question.split()[1]) for e in task.test} == set(range(16, 24)) and len(rows_of(task)) == N
-    assert "40 of 64 rows have no answer and are left out." in own.look(path).notes
+    assert "Left out for want of an answer: 40 of 64 rows." in own.look(path).notes
 
 
 def test_a_question_is_in_one_part_only_and_repeats_count_once(tmp_path):
@@ -259,7 +274,7 @@ def test_a_faulty_row_is_left_out_and_named_and_too_many_are_refused(tmp_path, r
     look = own.look(path)
     assert sum(look.rows) == 40
     (note,) = look.notes
-    assert note.startswith("1 of 41 rows cannot be used and are left out (line 8); line 8: ") and shown in note and len(note) < 200
+    assert note.startswith("Left out: 1 of 41 rows (line 8); line 8: ") and shown in note and len(note) < 200
     with pytest.raises(ConfigError) as error:
         own.load(jsonl(tmp_path, good + [BAD[reason]] * 7))
     sentence = str(error.value)
@@ -287,6 +302,8 @@ def test_what_was_understood_is_shown(tmp_path):
         ([], "mine.csv: no row of the file can be read; it holds no row"),
         (["text,label"], "mine.csv: no row of the file can be read"),
         (["text,label", '"open,a'] + ["t,a"] * 20, "mine.csv, line 2: this is not CSV"),
+        (["text,label"] + [f"t{n},a" for n in range(N)], "mine.csv: column 'label' has one class only; at least 2 classes are needed"),
+        (["text,label"] + [f"t{n},a{n}" for n in range(N)], f"mine.csv: column 'label' has {N} classes in {N} rows; three rows a class are needed"),
         (["text,label"] + [f"t{n},{n % 2}" for n in range(11)], "mine.csv: 11 different questions are left; at least 12 are needed"),
     ],
 )
@@ -298,7 +315,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path, lines, sentence):
 
 def test_a_line_end_inside_quotes_keeps_the_numbers_of_lines(tmp_path):
     lines = ["text,label"] + ['"two\nlines",a'] + [f"t{n},{'ab'[n % 2]}" for n in range(N)] + ["t,a,c"]
-    assert own.look(csv(tmp_path, lines)).notes[0].startswith(f"1 of {N + 2} rows cannot be used and are left out (line {N + 4})")
+    assert own.look(csv(tmp_path, lines)).notes[0].startswith(f"Left out: 1 of {N + 2} rows (line {N + 4})")
 
 
 def test_what_is_no_table(tmp_path):
