@@ -161,7 +161,8 @@ def _train(args) -> int:
         from mosld import tasks
 
         config = tasks.settled(config)
-        what = f"{config.steps} steps, {len(config.arms)} arms side by side, tasks {', '.join(config.tasks)}"
+        arms = f", {len(config.arms)} arms side by side" if len(config.arms) > 1 else ""
+        what = f"{config.steps} steps{arms}, tasks {', '.join(config.tasks)}"
         show_progress(f"{what}: {duration(config)} on two cores.")
         from mosld.training import Trainer
 

@@ -54,6 +54,10 @@ def check(names: Iterable[str], files: bool = True) -> None:
         if name in known:
             continue
         if not own.is_path(name):
+            if files and os.path.isfile(name):
+                raise ConfigError(
+                    f"tasks: '{name[-80:]}' is a file of a kind that is not read; save it as one that ends in {', '.join(own.SUFFIXES)}."
+                )
             close = [k for k in known if k.endswith(f"/{name}")] or difflib.get_close_matches(name[:80], known, n=3)
             hint = f"did you mean {' or '.join(close)}?" if close else "'python -m mosld tasks' lists the names; a file of your own is a task too."
             raise ConfigError(f"tasks: '{name[:80]}' is not known; {hint}")

@@ -47,7 +47,7 @@ FAULTS = (
     # the step
     Fault("gradients of the last step stay", ARMS, "        self.optimiser.zero_grad(set_to_none=True)\n", "", f"{STEP} {TRAINER}"),
     Fault("warm-up a step late", ARMS, "step / max(self.config.warmup, 1)", "(step - 1) / max(self.config.warmup, 1)", TRAINER),
-    Fault("router_lr ignored", ARMS, 'rate * group["multiple"]', "rate", f"{TRAINER} {ROUTERS}"),
+    Fault("router_lr ignored", ARMS, 'rate * group["multiple"]', "rate", STEP),
     Fault("held-out tasks are trained on", RUN, "mixed = self.tasks[: len(config.tasks)]", "mixed = self.tasks", TRAINER),
     Fault(
         "untrained accuracy on validation rows",

@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+from mosld import tasks
 from mosld.config import ConfigError
 from mosld.tasks import own
 
@@ -319,6 +320,11 @@ def test_a_line_end_inside_quotes_keeps_the_numbers_of_lines(tmp_path):
 
 
 def test_what_is_no_table(tmp_path):
+    (tmp_path / "book.xlsx").write_bytes(b"PK")
+    with pytest.raises(ConfigError, match=r"book\.xlsx' is a file of a kind that is not read; save it as one that ends in \.jsonl"):
+        tasks.check([str(tmp_path / "book.xlsx")])
+    with pytest.raises(ConfigError, match="is not known"):  # over the web nothing is told of the server's files
+        tasks.check([str(tmp_path / "book.xlsx")], files=False)
     for name in (tmp_path / "none.csv", tmp_path, "a\0.csv", "x" * 5000 + ".csv"):
         with pytest.raises(ConfigError, match="is not a file"):
             own.load(str(name))

@@ -93,6 +93,19 @@ def test_the_balance_loss_and_what_it_does_to_routers(coefficient):
     assert (total >= 2 * coefficient * 0.99) and (total > 0) == (coefficient > 0)  # two linears, each at least 1 where it is even
 
 
+def test_a_routers_rate_is_a_multiple_of_the_others():
+    """SGD moves a tensor by its rate times its gradient; the balance loss gives routers one in the first step."""
+    multiples = (1.0, 10.0, 0.0)
+    run = trainer(arms="router_lr=1,10,0", optimiser="sgd", lr=0.01, balance=1.0, dropout=0)
+    start = [[(a.router.detach().clone(), a.B.detach().clone()) for a in arm.handle.adapters] for arm in run.arms]
+    first_step(run)
+    for arm, before, multiple in zip(run.arms, start, multiples, strict=True):
+        for adapter, (router, b) in zip(arm.handle.adapters, before, strict=True):
+            assert adapter.router.grad.abs().max() > 1e-4 and adapter.B.grad.abs().max() > 0
+            torch.testing.assert_close(adapter.router, router - 0.01 * multiple * adapter.router.grad, rtol=1e-5, atol=1e-8)
+            torch.testing.assert_close(adapter.B, b - 0.01 * adapter.B.grad, rtol=1e-5, atol=1e-10)
+
+
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_weight_decay_shrinks_what_has_no_gradient(optimiser):
     """B is zero in the first step, so A has no gradient: what is left is A (1 - lr decay), with AdamW as with SGD."""
