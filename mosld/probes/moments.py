@@ -1,6 +1,6 @@
 """What happened when in a run: a few moments worth looking at, found by rules over its Frames.
 
-- `moments(log)`: at most `MOST` of them in the order of their steps, each a plain dict.
+- `moments(log)`: at most `MOST` of them in the order of their steps, each a plain dict. `Course`: the same of a run that goes on.
 
 The rules, each with the size that ranks it against the others:
 - idle: an expert of a linear falls idle (load under 1 / (10 E)) and stays so at the next `STAYS` probes; size 1, the first in a run alone
@@ -13,6 +13,7 @@ The rules, each with the size that ranks it against the others:
 from __future__ import annotations
 
 import math
+from array import array
 from itertools import pairwise
 
 IMBALANCE = ("updates", "gradient", "step", "relative step")  # as in training.frame, which would bring torch
@@ -29,11 +30,46 @@ def moments(log, until: int | None = None) -> list[dict]:
 
     Each: step; kind; text (a few words); arm, layer, target, expert, task (indices; target a name) where it has them, else None.
     """
-    frames = [f for f in list(log.frames) if until is None or f.step <= until]
-    probed = [f for f in frames if any(a.linears for a in f.arms)]
-    found = [*_diverged(log, frames), *_idle(log, probed), *_turns(log, probed), *_jumps(log, frames), *_apart(log, frames)]
-    best = sorted(found, key=lambda m: -m["size"])[:MOST]
-    return [{k: v for k, v in m.items() if k != "size"} for m in sorted(best, key=lambda m: m["step"])]
+    course = Course(log)
+    for f in list(log.frames):
+        if until is None or f.step <= until:
+            course.add(f)
+    return course.moments()
+
+
+class Course:
+    """The numbers of a run by which moments are found, frame after frame: no frame is looked at twice. NaN is a gap."""
+
+    def __init__(self, log):
+        self.log = log
+        self.steps: list[int] = []
+        self.loss = [array("d") for _ in log.arms]
+        self.scored: list = []  # (step, accuracies of each arm), on validation questions
+        self.probed: list[list[int]] = [[] for _ in log.arms]  # steps
+        self.share = [[array("d") for _ in infos] for infos in log.linears]  # [arm][linear], of all probed steps one after another
+        self.sides: list[list[list[tuple[int, float]]]] = [[[] for _ in IMBALANCE] for _ in log.arms]  # (step, log2), mean over linears
+
+    def add(self, frame) -> None:
+        self.steps.append(frame.step)
+        if frame.arms[0].accuracy and frame.event != "end":
+            self.scored.append((frame.step, [a.accuracy for a in frame.arms]))
+        for arm, a in enumerate(frame.arms):
+            self.loss[arm].append(math.nan if a.loss is None else a.loss)
+            if not a.linears:
+                continue
+            self.probed[arm].append(frame.step)
+            probes = list(a.linears)
+            for kept, p in zip(self.share[arm], probes, strict=False):
+                kept.extend(p.share)
+            for k, curve in enumerate(self.sides[arm]):
+                values = [p.imbalance[k] for p in probes if p.imbalance[k] is not None]
+                if values:
+                    curve.append((frame.step, sum(values) / len(values)))
+
+    def moments(self) -> list[dict]:
+        found = [*_diverged(self), *_idle(self), *_turns(self), *_jumps(self), *_apart(self)]
+        best = sorted(found, key=lambda m: -m["size"])[:MOST]
+        return [{k: v for k, v in m.items() if k != "size"} for m in sorted(best, key=lambda m: m["step"])]
 
 
 def _moment(step: int, kind: str, text: str, size: float, **at) -> dict:
@@ -44,24 +80,23 @@ def _short(task: str) -> str:
     return task.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def _diverged(log, frames) -> list[dict]:
-    for f in frames:
-        for arm, a in enumerate(f.arms):
-            if f.step and (a.loss is None or not math.isfinite(a.loss)):
-                return [_moment(f.step, "diverged", f"{log.arms[arm]} diverges", math.inf, arm=arm)]
+def _diverged(course: Course) -> list[dict]:
+    for i, step in enumerate(course.steps):
+        for arm, loss in enumerate(course.loss):
+            if step and not math.isfinite(loss[i]):
+                return [_moment(step, "diverged", f"{course.log.arms[arm]} diverges", math.inf, arm=arm)]
     return []
 
 
-def _idle(log, probed) -> list[dict]:
+def _idle(course: Course) -> list[dict]:
     """The first expert that falls idle for good, with how many more follow by the end."""
     first, count = None, 0
-    for arm, infos in enumerate(log.linears):
-        for index, info in enumerate(infos):
-            rows = [f.arms[arm].linears[index].share for f in probed if f.arms[arm].linears]
-            steps = [f.step for f in probed if f.arms[arm].linears]
-            experts = len(rows[0]) if rows else 0
+    for arm, infos in enumerate(course.log.linears):
+        steps = course.probed[arm]
+        for info, shares in zip(infos, course.share[arm], strict=True):
+            experts = len(shares) // len(steps) if steps else 0
             for e in range(experts if experts > 1 else 0):
-                low = [row[e] < 1 / (10 * experts) for row in rows]
+                low = [share < 1 / (10 * experts) for share in shares[e : experts * len(steps) : experts]]
                 start = next((i for i in range(1, len(low)) if low[i] and not low[i - 1] and all(low[i : i + STAYS]) and i + STAYS <= len(low)), None)
                 if start is None:
                     continue
@@ -74,19 +109,15 @@ def _idle(log, probed) -> list[dict]:
     return [_moment(step, "idle", f"expert {e + 1} falls idle", 1 + 0.1 * count, arm=arm, layer=info.layer, target=info.target, expert=e)]
 
 
-def _turns(log, probed) -> list[dict]:
+def _turns(course: Course) -> list[dict]:
     """Of every definition and arm the last lasting change of order; the clearest one is kept."""
     best = None
-    for arm in range(len(log.arms)):
-        for k, name in enumerate(IMBALANCE):
-            curve = []
-            for f in probed:
-                values = [p.imbalance[k] for p in f.arms[arm].linears or [] if p.imbalance[k] is not None]
-                if values:
-                    curve.append((f.step, sum(values) / len(values)))
+    for arm, curves in enumerate(course.sides):
+        for name, curve in zip(IMBALANCE, curves, strict=True):
             sides = [0 if abs(v) < TURN else math.copysign(1, v) for _, v in curve]
+            past = 0  # the last clear side before i
             for i in range(1, len(curve) - STAYS + 1):
-                past = next((s for s in reversed(sides[:i]) if s), 0)
+                past = sides[i - 1] or past
                 if past and sides[i] == -past and all(s == sides[i] for s in sides[i : i + STAYS]):
                     size = min(0.9, abs(curve[-1][1] - curve[i - 1][1]) / 2)
                     if best is None or size > best["size"]:
@@ -95,29 +126,28 @@ def _turns(log, probed) -> list[dict]:
     return [best] if best else []
 
 
-def _jumps(log, frames) -> list[dict]:
-    best = None
-    scored = [f for f in frames if f.arms[0].accuracy and f.event != "end"]
-    for before, after in pairwise(scored):
+def _jumps(course: Course) -> list[dict]:
+    best, log = None, course.log
+    for (_, before), (step, after) in pairwise(course.scored):
         for arm in range(len(log.arms)):
             for t, task in enumerate(log.tasks):
-                change = after.arms[arm].accuracy[task] - before.arms[arm].accuracy[task] if after.arms[arm].accuracy else 0
+                change = after[arm][task] - before[arm][task] if after[arm] else 0
                 if abs(change) >= JUMP and (best is None or abs(change) > best["size"]):
                     text = f"{_short(task)} {'gains' if change > 0 else 'loses'} {abs(change):.2f}".replace("0.", ".")
-                    best = _moment(after.step, "jump", text, abs(change), arm=arm, task=t)
+                    best = _moment(step, "jump", text, abs(change), arm=arm, task=t)
     return [best] if best else []
 
 
-def _apart(log, frames) -> list[dict]:
+def _apart(course: Course) -> list[dict]:
     """The first step at which two arms' smoothed losses differ clearly, and go on to."""
-    steps = [f for f in frames if f.step and all(a.loss is not None and math.isfinite(a.loss) for a in f.arms)]
-    if len(log.arms) < 2 or len(steps) <= 2 * STAYS:
+    kept = [i for i, step in enumerate(course.steps) if step and all(math.isfinite(loss[i]) for loss in course.loss)]
+    if len(course.loss) < 2 or len(kept) <= 2 * STAYS:
         return []
-    smooth = [[sum(f.arms[a].loss for f in steps[i - STAYS : i]) / STAYS for i in range(STAYS, len(steps) + 1)] for a in range(len(log.arms))]
+    smooth = [[sum(loss[j] for j in kept[i - STAYS : i]) / STAYS for i in range(STAYS, len(kept) + 1)] for loss in course.loss]
     for i in range(len(smooth[0])):
         now = [s[i] for s in smooth]
         later = [s[min(i + STAYS, len(s) - 1)] for s in smooth]
         if max(now) - min(now) > APART * max(now) and max(later) - min(later) > APART * max(later):
             arm = now.index(min(now))
-            return [_moment(steps[i + STAYS - 1].step, "apart", f"{log.arms[arm]} pulls ahead", 0.5, arm=arm)]
+            return [_moment(course.steps[kept[i + STAYS - 1]], "apart", f"{course.log.arms[arm]} pulls ahead", 0.5, arm=arm)]
     return []

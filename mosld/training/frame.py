@@ -4,6 +4,8 @@ Shapes: T tasks of the mixture, E experts of a linear, K experts a token is sent
 is undefined, such as a ratio over B = 0, or the gates of a task without a token in the batch, and what was not measured at this step) is
 None, never 0.
 
+- `packed(frame)`: the frame as a run's log keeps it: its probes as few bytes, unpacked where they are read, every number the same.
+
 Two samples: most of a probe is of the step's own batch, in training. `reads`, `null` and `takes` are of the rows that are scored, in
 evaluation, on scored steps only: the same rows each time, and many more of them.
 """
@@ -11,7 +13,13 @@ evaluation, on scored steps only: the same rows each time, and many more of them
 from __future__ import annotations
 
 import dataclasses
+import marshal
+import sys
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import AliasChoices, Field, TypeAdapter
@@ -20,7 +28,7 @@ IMBALANCE = ("updates", "gradient", "step", "relative step")
 READS = ("word", "place", "task", "kind", "task given word")  # what an expert may be chosen by: `LinearProbe.reads`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LinearProbe:
     """One adapted linear of one arm. Definitions: `mosld.probes`. What has a default is missing in logs of older versions."""
 
@@ -51,7 +59,7 @@ class LinearProbe:
     word_gates: list[list[float]] | None = None  # [n] the gates of these
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ArmFrame:
     """One arm at one step."""
 
@@ -60,10 +68,10 @@ class ArmFrame:
     lr: float
     dropout: float
     accuracy: dict[str, float] | None = None  # task -> share of validation rows answered right (test rows at the end), on scored steps
-    linears: list[LinearProbe] | None = None  # on probed steps, in the order of RunLog.linears
+    linears: Sequence[LinearProbe] | None = None  # on probed steps, in the order of RunLog.linears
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sentence:
     """A text of the step's batch, the same for all arms: its words, which the probes' `word_experts` and `word_gates` belong to."""
 
@@ -73,7 +81,7 @@ class Sentence:
     instruction: int = 0  # so many of the first words are the task's instruction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Frame:
     """One step of all arms. `step` 0 is before training. Equality leaves the clock out."""
 
@@ -85,7 +93,9 @@ class Frame:
     sentence: Sentence | None = None  # on probed steps
 
     def to_dict(self) -> dict:
-        return dataclasses.asdict(self)
+        """Plain values; the lists in them are the frame's own."""
+        out = _fields(self) | {"sentence": self.sentence and _fields(self.sentence)}
+        return out | {"arms": [_fields(a) | {"linears": a.linears and [_fields(p) for p in a.linears]} for a in self.arms]}
 
     @classmethod
     def from_dict(cls, data: dict) -> Frame:
@@ -94,3 +104,101 @@ class Frame:
 
 
 READER = TypeAdapter(Frame)
+
+
+def _fields(record) -> dict:
+    return {name: getattr(record, name) for name in record.__slots__}
+
+
+class Packed(Sequence):
+    """The probes of one arm at one step, as few bytes: 3 KB where the lists of a default run take 30. It reads, and compares, as their list."""
+
+    __slots__ = ("_count", "_data")
+
+    def __init__(self, probes: Sequence[LinearProbe]):
+        self._data, self._count = _pack(probes), len(probes)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index):
+        found = _unpack(self._data)
+        return list(found[index]) if isinstance(index, slice) else found[index]
+
+    def __iter__(self) -> Iterator[LinearProbe]:
+        return iter(_unpack(self._data))
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, (Packed, list)) and list(self) == list(other)
+
+    __hash__ = None
+
+
+def packed(frame: Frame) -> Frame:
+    """The same frame in a sixth of the memory."""
+    arms = [a if not a.linears or isinstance(a.linears, Packed) else dataclasses.replace(a, linears=Packed(a.linears)) for a in frame.arms]
+    sentence = frame.sentence and dataclasses.replace(frame.sentence, words=[sys.intern(str(w)) for w in frame.sentence.words])
+    return dataclasses.replace(frame, arms=arms, sentence=sentence)
+
+
+SINGLES, DOUBLES, HUNDREDTHS, WHOLES = range(4)  # kinds of lists of numbers
+
+
+def _pack(probes: Sequence[LinearProbe]) -> bytes:
+    """Numbers by kind, field after field, and the nested lists that they come from, with (kind, length) in place of each list of numbers. Most
+    numbers were single precision once, and gates are hundredths; what is neither is kept as it is."""
+    stores = (array("f"), array("d"), array("B"), array("i"))
+
+    def walk(value):
+        if type(value) is not list or not value:
+            return value
+        kinds = set(map(type, value))
+        if kinds == {float}:
+            kind, numbers = _floats(value)
+        elif kinds == {int} and max(map(abs, value)) < 2**31:
+            kind, numbers = WHOLES, array("i", value)
+        else:
+            return [walk(v) for v in value]
+        stores[kind].extend(numbers)
+        return kind, len(value)
+
+    form = [walk([getattr(p, name) for p in probes]) for name in LinearProbe.__slots__]
+    return zlib.compress(marshal.dumps((form, *(_shuffled(s) for s in stores)), 2), 1)
+
+
+def _floats(values: list[float]) -> tuple[int, array]:
+    single = array("f", values)
+    if single.tolist() == values:  # not where one is NaN, which equals nothing
+        return SINGLES, single
+    if all(0 < v <= 2.55 for v in values):
+        hundredths = array("B", [round(100 * v) for v in values])
+        if [n / 100 for n in hundredths] == values:
+            return HUNDREDTHS, hundredths
+    return DOUBLES, array("d", values)
+
+
+def _shuffled(numbers: array) -> bytes:
+    """The first bytes of all numbers, then the second ones: bytes of a kind lie together, and compress."""
+    data, size = numbers.tobytes(), numbers.itemsize
+    return b"".join(data[i::size] for i in range(size))
+
+
+@lru_cache(maxsize=32)
+def _unpack(data: bytes) -> tuple[LinearProbe, ...]:
+    form, *texts = marshal.loads(zlib.decompress(data))
+    stores = []
+    for code, text in zip("fdBi", texts, strict=True):
+        size = array(code).itemsize
+        whole, each = bytearray(len(text)), len(text) // size
+        for i in range(size):
+            whole[i::size] = text[i * each : (i + 1) * each]
+        stores.append(iter(array(code, bytes(whole))))
+
+    def walk(value):
+        if type(value) is tuple:
+            kind, count = value
+            numbers = [next(stores[kind]) for _ in range(count)]
+            return [n / 100 for n in numbers] if kind == HUNDREDTHS else numbers
+        return [walk(v) for v in value] if type(value) is list else value
+
+    return tuple(LinearProbe(*values) for values in zip(*map(walk, form), strict=True))

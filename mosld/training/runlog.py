@@ -18,7 +18,7 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
 from mosld.config import ConfigError, RunConfig
 from mosld.files import unwritable, write
-from mosld.training.frame import IMBALANCE, READER, READS, Frame
+from mosld.training.frame import IMBALANCE, READER, READS, Frame, packed
 
 HEADER, FRAMES = "run.json", "frames.jsonl"
 
@@ -51,7 +51,7 @@ class RunLog:
     frames: list[Frame] = field(default_factory=list)
 
     def append(self, frame: Frame) -> None:
-        self.frames.append(frame)
+        self.frames.append(packed(frame))
 
     def header(self) -> dict:
         """Everything but the frames, as JSON-able values."""
@@ -272,17 +272,13 @@ def _read(path: Path, log: RunLog):
     """(frame, offset of its end in the file) for each line, checked against the header. Raises ConfigError."""
     if not path.is_file():
         return
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise ConfigError(f"run: '{path}' cannot be read ({error.strerror}).") from None
     end, before, names = 0, -1, {*log.tasks, *log.held_out}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         end += len(line)
         try:
             frame = READER.validate_json(line, strict=True)
         except ValidationError:
-            if number == len(lines) and not line.endswith(b"\n"):  # cut short by a crash
+            if not line.endswith(b"\n"):  # the last one, cut short by a crash
                 return
             raise ConfigError(f"run: line {number} of {path.name} in '{path.parent}' is not a frame.") from None
         fits = len(frame.arms) == len(log.arms) and all(
@@ -293,6 +289,14 @@ def _read(path: Path, log: RunLog):
             raise ConfigError(f"run: line {number} of {path.name} in '{path.parent}' is not a frame of this run.")
         before = frame.step
         yield frame, end
+
+
+def _lines(path: Path):
+    try:
+        with open(path, "rb") as file:
+            yield from file
+    except OSError as error:
+        raise ConfigError(f"run: '{path}' cannot be read ({error.strerror}).") from None
 
 
 def _first(error: ValidationError) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from mosld.config import ConfigError, RunConfig
 from mosld.ui import RESUME, RUN, gpu
 from mosld.ui.compute import computing
-from mosld.ui.folders import KEPT_RUNS, renamed, runs
+from mosld.ui.folders import KEPT_RUNS, Texts, renamed, runs
 from mosld.ui.limits import AWAY_SECONDS, Limits, size
 from mosld.ui.turns import FIRST, TRAINING, Places, Ticket, Turn, Turns
 from mosld.ui.wire import Packer, header, to_json
@@ -77,7 +77,7 @@ class Carrying:
     fetched: float
     _run: Run | None
     _header: str | None
-    _frames: list[str]
+    _frames: Texts
     _lock: threading.RLock
     _news: threading.Condition
 
@@ -99,7 +99,8 @@ class Carrying:
     def _start(self, run: Run, runlog) -> None:
         with self._lock:
             if not run.dropped:
-                run.packer, self._header, self._frames = Packer(runlog), to_json(header(runlog)), []
+                run.packer, self._header = Packer(runlog), to_json(header(runlog))
+                self._frames.cut(0)
                 self._news.notify_all()
 
     def _carry_out(self, run: Run, ticket: Ticket) -> None:
@@ -169,7 +170,11 @@ class Carrying:
         run.trainer, began, last, why = None, time.monotonic(), None, ""
         if (run.folder / "run.json").exists() and (kept := checkpoint.step(run.folder)) is not None:
             with self._lock:
-                del self._frames[kept + 1 :]  # steps after the last checkpoint are made again
+                self._frames.cut(kept + 1)  # steps after the last checkpoint are made again
+            if run.packer is not None:
+                so_far = RunLog.load(run.folder)
+                so_far.frames = [f for f in so_far.frames if f.step <= kept]
+                run.packer.follow(so_far)
         else:
             self._place_for(run)
         run.first = max(run.step, 0)
@@ -193,6 +198,8 @@ class Carrying:
             return "paused", str(problem), True
         finally:
             frames.close()
+            if run.packer is not None:
+                run.packer.follow(None)
         if last is not None and last.event in ("end", "diverged"):
             return "ended", last.note, False
         over = "" if why or run.step >= run.goal or not run.goal else f": a GPU is lent for {gpu.SECONDS} seconds at a time. Press {RESUME} to go on"
@@ -256,8 +263,10 @@ class Carrying:
             run.trainer = Trainer.resume(run.folder, tell)
             with self._lock:
                 if not run.dropped and (whole := len(run.trainer.log.frames)) < len(self._frames):  # steps after the last checkpoint are made again
-                    del self._frames[whole:]
+                    self._frames.cut(whole)
                     run.step = run.trainer.step
+                if run.packer is not None:
+                    run.packer.follow(run.trainer.log)
             return run.trainer
         self._place_for(run)
         run.trainer = Trainer(self._settled(run), run.folder, tell)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 from mosld.config import RunConfig
@@ -35,3 +37,37 @@ def shared(config: RunConfig, own: dict) -> RunConfig:
     tasks = {t: w for t, w in config.tasks.items() if t not in own}
     changes = {"tasks": tasks} if tasks else {"tasks": RunConfig.model_fields["tasks"].default}
     return config.replace(**changes, held_out=tuple(t for t in config.held_out if t not in own)) if own else config
+
+
+class Texts:
+    """The packed frames of a session's run, in a file: a page fetches each of them once, mostly, and they would outweigh the run's own numbers."""
+
+    def __init__(self, path: Path):
+        self.path, self._ends = path, array("q", [0])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.piece(0, self._ends[-1] + 1))
+
+    def append(self, text: str) -> None:
+        with open(self.path, "r+b" if len(self) else "wb") as file:
+            file.seek(self._ends[-1])
+            self._ends.append(self._ends[-1] + file.write(text.encode()))
+
+    def cut(self, count: int) -> None:
+        """Keep the first `count`."""
+        del self._ends[count + 1 :]
+
+    def piece(self, start: int, room: int) -> list[str]:
+        """Texts from index `start` on, at least one where there is one, and no more once `room` characters are reached."""
+        end = start
+        while end < len(self) and self._ends[end] - self._ends[start] < room:
+            end += 1
+        if end == start:
+            return []
+        with open(self.path, "rb") as file:
+            file.seek(self._ends[start])
+            data = file.read(self._ends[end] - self._ends[start])
+        return [data[self._ends[i] - self._ends[start] : self._ends[i + 1] - self._ends[start]].decode() for i in range(start, end)]

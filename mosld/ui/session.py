@@ -25,7 +25,7 @@ from mosld.config import ConfigError, RunConfig
 from mosld.ui import PAUSE, RESUME, RUN
 from mosld.ui.carry import TICK, Carrying, Run
 from mosld.ui.compute import computing
-from mosld.ui.folders import folder_name, renamed, runs, shared
+from mosld.ui.folders import Texts, folder_name, renamed, runs, shared
 from mosld.ui.limits import UPLOAD_BYTES, UPLOADS, Limits
 from mosld.ui.turns import QUESTION, Places, Turns
 from mosld.ui.wire import to_json
@@ -63,7 +63,7 @@ class Session(Carrying):
         self.make_room: Callable[[int], None] = lambda size: None  # asks other sessions for memory
         self._run: Run | None = None
         self._header: str | None = None
-        self._frames: list[str] = []  # packed frames of the run
+        self._frames = Texts(self.folder / "page.jsonl")  # packed frames of the run
         self._lock = threading.RLock()
         self._news = threading.Condition(self._lock)
 
@@ -213,13 +213,9 @@ class Session(Carrying):
             note, out, more = self._words(), [], False
             if self._header is not None:
                 start = at if number == self.run and 0 <= at <= len(self._frames) else -1
-                end = max(start, 0)
-                room = PIECE
-                while end < len(self._frames) and room > 0:
-                    room -= len(self._frames[end])
-                    end += 1
+                piece = self._frames.piece(max(start, 0), PIECE)
+                end, frames = max(start, 0) + len(piece), ",".join(piece)
                 more = end < len(self._frames)
-                frames = ",".join(self._frames[max(start, 0) : end])
                 if start < 0:
                     link = to_json(self.link())
                     head = f'"k":"run","run":{self.run},"header":{self._header},"link":{link},"state":{to_json(self.state)},"note":{to_json(note)}'
@@ -287,7 +283,9 @@ class Session(Carrying):
             run = self._run = Run(config, found[-1])
             run.step = run.goal = kept.frames[-1].step
             self._start(run, kept)
-            self._frames = [to_json(run.packer.pack(frame)) for frame in kept.frames]
+            for frame in kept.frames:
+                self._frames.append(to_json(run.packer.pack(frame)))
+            run.packer.follow(None)
             self.config = config
             if kept.frames[-1].event in ("end", "diverged", "stopped"):
                 self._tell("ended", kept.frames[-1].note)
@@ -305,6 +303,8 @@ class Session(Carrying):
             if not run.using.acquire(blocking=False):
                 return False
             run.trainer = None
+            if run.packer is not None:
+                run.packer.follow(None)
             run.using.release()
         return True
 
@@ -315,7 +315,8 @@ class Session(Carrying):
         if run is not None:
             run.dropped, run.goal = True, 0
             self.places.leave(run.ticket) if not run.ticket.inside else None
-        self._header, self._frames = None, []
+        self._header = None
+        self._frames.cut(0)
 
     def _words(self) -> str:
         """The sentence that stands now; of who waits, its place in the line."""

@@ -14,8 +14,10 @@ on scored steps also most, reads [5], those of the untrained router, and the wor
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +87,20 @@ class Packer:
         self._due: list[dict[int, LinearProbe]] = [{} for _ in log.arms]  # linears whose reads have not been sent since they were measured
         self._said = None
         self._probes = 0
+        self._course = None
+
+    def follow(self, log: RunLog | None) -> None:
+        """Go on with the frames of this log, of the same run; without one, hold none meanwhile."""
+        self.log, self._course = log if log is not None else dataclasses.replace(self.log, frames=[]), None
+        if log is not None:
+            self._look(log.frames)
+
+    def _look(self, frames: Iterable[Frame]) -> None:
+        from mosld.probes.moments import Course  # imports torch
+
+        self._course = self._course or Course(self.log)
+        for frame in frames:
+            self._course.add(frame)
 
     def pack(self, frame: Frame) -> list:
         """[step, seconds, event, note, arms, sentence, says, moments], the last three 0 where there is nothing new; an arm is
@@ -94,9 +110,8 @@ class Packer:
         text = [[w[:LETTERS] for w in frame.sentence.words], frame.sentence.task, frame.sentence.kind] if probed and frame.sentence else 0
         told = says(self.log, frame)
         told, self._said = (0 if told == self._said else told), told
-        from mosld.probes.moments import moments  # imports torch
-
-        found = [moments(self.log, frame.step)] if frame.event or (probed and self._probes % LOOK_BACK == 0) else 0
+        self._look([frame])
+        found = [self._course.moments()] if frame.event or (probed and self._probes % LOOK_BACK == 0) else 0
         head = [frame.step, round(frame.seconds, 2), frame.event, frame.note]
         rest = [text, told, found and found[0]]
         room = FRAME_BYTES - len(to_json([*head, *rest])) - 2

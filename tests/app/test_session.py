@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from mosld.config import ConfigError, RunConfig
+from mosld.probes.moments import moments
 from mosld.training.runlog import RunLog
 from mosld.ui import carry
 from mosld.ui import session as session_module
 from mosld.ui.compute import computing
+from mosld.ui.folders import Texts
 from mosld.ui.limits import Limits
 from mosld.ui.session import Session
 from mosld.ui.sessions import Sessions
 from mosld.ui.turns import Turns
+from mosld.ui.watch.sentence import says
 
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "tasks": "world/mood"}
 WIDE = Limits.from_environment({})
@@ -202,6 +205,31 @@ def test_a_page_that_missed_frames_gets_them_in_pieces(session, monkeypatch):
                 sizes.append(len(m["frames"]))
             mark = m.get("mark", mark)
     assert [f[0] for f in got] == list(range(10)) and max(sizes) < 10 and len(sizes) >= 2 and mark
+
+
+def test_packed_frames_are_read_from_their_file_in_pieces(tmp_path):
+    texts, said = Texts(tmp_path / "page.jsonl"), [f'[{i},"{"é" * (i % 7)}"]' for i in range(40)]
+    assert list(texts) == [] and texts.piece(0, 100) == []
+    for text in said:
+        texts.append(text)
+    assert list(texts) == said and len(texts) == 40
+    assert texts.piece(3, 1) == said[3:4] and texts.piece(40, 100) == [] and texts.piece(38, 10_000) == said[38:]
+    texts.cut(5)
+    texts.append("[5]")
+    assert list(texts) == [*said[:5], "[5]"]
+
+
+def test_a_run_that_goes_on_from_disk_knows_its_past(session, monkeypatch):
+    """Its sentences and moments are of all its frames, not of those before or after the break alone."""
+    config = RunConfig(steps=30, probe_every=1, eval_every=10, warmup=0, lr=0.01, **SMALL)
+    session.prepare(config, 14)
+    drain(session)
+    assert session.park() and session._run.packer.log.frames == []
+    session.go_on()
+    drain(session)
+    frames, log = whole(session), RunLog.load(run_folder(session))
+    assert [f[0] for f in frames] == list(range(31))
+    assert frames[-1][7] == moments(log) and frames[-1][6] in (0, says(log, log.frames[-1]))
 
 
 def test_nobody_looking_pauses_the_run_at_a_checkpoint(session, monkeypatch):

@@ -15,23 +15,38 @@ window.MoSLD = window.MoSLD || (() => {
   S.on = (fn) => (listeners.add(fn), () => listeners.delete(fn));
   S.changed = (what) => listeners.forEach((fn) => fn(what));
 
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const bytes = (text) => { const out = new Uint8Array(text.length); for (let i = 0; i < text.length; i++) out[i] = text.charCodeAt(i); return out; };
   const half = (view, i) => {
     const h = view.getUint16(2 * i, true), e = (h >> 10) & 31, f = h & 1023, s = h & 32768 ? -1 : 1;
     if (e === 31) return null; // not a number: a gap
     return s * (e ? 2 ** (e - 15) * (1 + f / 1024) : 2 ** -14 * (f / 1024));
   };
 
-  function probe(packed, arm, last, sentence) {
-    const [first, count, raw, halves, extras] = packed;
+  // Probes stay as they came, a tenth of their size as numbers, and are opened where something looks at them; those opened last are at hand.
+  // before: the last ones of this arm, where these do not have all linears; more: of each linear what was told of its routers last.
+  const AT_HAND = 48, opened = new Map();
+  function keep([first, count, raw, halves, extras], arm, last, sentence) {
     const { linears, tasks } = S.header, n = linears[arm].length;
+    let more = last ? last.more : {};
+    if (extras) { more = { ...more }; extras.forEach((x, c) => { if (x) more[(first + c) % n] = x; }); }
+    return { first, count, raw: atob(raw), halves: atob(halves), sizes: linears[arm], tasks: tasks.length, sentence, more, before: count < n ? last : null };
+  }
+  function open(kept) {
+    let out = opened.get(kept);
+    if (out) return out;
+    out = kept.sizes.map(() => null);
+    for (let k = kept; k && out.includes(null); k = k.before) unpack(k, out, kept.more);
+    opened.set(kept, out);
+    if (opened.size > AT_HAND) opened.delete(opened.keys().next().value);
+    return out;
+  }
+  function unpack({ first, count, raw, halves, sizes, tasks, sentence }, out, more) {
     const b = bytes(raw), view = new DataView(bytes(halves).buffer);
-    const out = last ? last.slice() : linears[arm].map(() => null);
     let i = 0, j = 0;
     const take = (k) => Array.from({ length: k }, () => half(view, j++));
     for (let c = 0; c < count; c++) {
-      const l = (first + c) % n, E = linears[arm][l][2], before = out[l] || {};
-      const use = tasks.map(() => {
+      const l = (first + c) % sizes.length, E = sizes[l][2], told = more[l] || [null, null, null, null];
+      const use = Array.from({ length: tasks }, () => {
         const row = Array.from(b.subarray(i, (i += E)));
         return row[0] === 255 ? null : row.map((v) => v / 254);
       });
@@ -39,16 +54,20 @@ window.MoSLD = window.MoSLD || (() => {
         const who = b.subarray(i, (i += k)), much = b.subarray(i, (i += k));
         return Array.from(who, (e, at) => [e, much[at] / 254]).filter(([e]) => e !== 255);
       }) : [];
-      const p = { use, words, sentence, most: before.most ?? null, reads: before.reads || null, none: before.none || null, takes: before.takes || null };
+      const p = { use, words, sentence, most: told[0], reads: told[1], none: told[2], takes: told[3] };
       for (const name of ["A", "B", "BA", "ask", "share"]) p[name] = take(E);
       for (const name of ["stepA", "stepB", "gradA", "gradB"]) p[name] = take(E).map((v) => (v === null ? null : v / 1000));
       p.imbalance = take(4);
       p.stats = take(5);
-      const more = extras && extras[c];
-      if (more) [p.most, p.reads, p.none, p.takes] = more;
-      out[l] = p;
+      out[l] = out[l] || p;
     }
-    return out;
+  }
+
+  class Arm {
+    constructor([loss, extra, lr, dropout, scores, p], arm, last, sentence) {
+      Object.assign(this, { loss, extra, lr, dropout, scores: scores || null, fresh: !!p, kept: p ? keep(p, arm, last, sentence) : last });
+    }
+    get probe() { return this.kept && open(this.kept); }
   }
 
   function frame(packed) {
@@ -62,10 +81,7 @@ window.MoSLD = window.MoSLD || (() => {
       sentence: sentence || (before && before.sentence) || null,
       probed: any(5) ? index : before ? before.probed : -1, // index of the newest frame with a probe, and of the newest scored one
       scored: any(4) ? index : before ? before.scored : -1,
-      arms: arms.map(([loss, extra, lr, dropout, scores, p], arm) => {
-        const last = before && before.arms[arm].probe;
-        return { loss, extra, lr, dropout, scores: scores || null, probe: p ? probe(p, arm, last, sentence) : last, fresh: !!p };
-      }),
+      arms: arms.map((a, arm) => new Arm(a, arm, before ? before.arms[arm].kept : null, sentence)),
     };
   }
 
@@ -76,7 +92,7 @@ window.MoSLD = window.MoSLD || (() => {
     if (m.replay) S.shipped = m; // the recorded run shown last, and again after Reset
     if (m.k === "clear" && S.shipped) m = { ...S.shipped, state: m.state, link: m.link };
     let whole = true;
-    if (m.k === "run" || m.k === "clear") { curves.clear(); S.moments = []; }
+    if (m.k === "run" || m.k === "clear") { curves.clear(); opened.clear(); S.moments = []; }
     if (m.k === "run") {
       Object.assign(S, { header: m.header, frames: [], run: m.run, at: null, replay: !!m.replay, name: m.name || "", told: m.told ? { name: m.name, ...m.told } : null, shelved: m.replay ? !!m.chosen : false });
       m.frames.forEach((f) => S.frames.push(frame(f)));
