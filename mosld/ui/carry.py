@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
 from mosld.ui import RESUME, RUN, gpu
-from mosld.ui.compute import computing
+from mosld.ui.compute import closing, computing
 from mosld.ui.folders import KEPT_RUNS, Texts, renamed, runs
 from mosld.ui.limits import AWAY_SECONDS, Limits, size
 from mosld.ui.turns import FIRST, TRAINING, Places, Ticket, Turn, Turns
@@ -136,7 +136,7 @@ class Carrying:
 
     def _train(self, run: Run, turn: Turn) -> tuple[str, str, bool] | None:
         """Open the run where it is not open yet, and train until its goal or a limit; the state and the sentence to close with."""
-        if run.dropped:  # while it waited for its turn
+        if run.dropped or closing.is_set():  # while it waited for its turn
             return None
         if gpu.wanted(run.config):
             return self._train_on_gpu(run, turn)
@@ -221,7 +221,7 @@ class Carrying:
                 why = f": a run may train {self.limits.seconds} seconds at a time here. Press {RESUME} to go on"
             elif time.monotonic() - self.fetched > AWAY_SECONDS:
                 why = ": nobody was looking"
-            if why or run.dropped or frame.step >= run.goal:
+            if why or run.dropped or frame.step >= run.goal or closing.is_set():
                 run.leaving = True
             return why
 

@@ -150,10 +150,11 @@ class Sessions:
         if freed:
             give_back()
         for folder in self.root.glob("s-*"):
-            if folder.name in kept:
-                os.utime(folder)  # another lab of the same user clears this root too
-            elif time.time() - folder.stat().st_mtime > KEEP_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another lab of the same user clears this root too, and may have been quicker
+                if folder.name in kept:
+                    os.utime(folder)
+                elif time.time() - folder.stat().st_mtime > KEEP_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def warm(self) -> None:
         """Make ready what the first Run needs, once, in the background."""

@@ -16,7 +16,7 @@ import gradio as gr
 
 from mosld.config import ConfigError
 from mosld.ui import STOP
-from mosld.ui.compute import computing
+from mosld.ui.compute import closing, computing
 from mosld.ui.session import Session, say
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Work:
         end, ending = time.monotonic() + self.seconds, None
 
         def say(sentence: str, share: float | None = None) -> None:
-            if self.halt.is_set():
+            if self.halt.is_set() or closing.is_set():
                 raise Stopped("Stopped")
             if time.monotonic() > end:
                 raise Stopped(f"Paused after {self.seconds} seconds, the most at a time here")

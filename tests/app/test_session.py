@@ -1,14 +1,19 @@
 """A visitor's session over the real Trainer: run, pause, step, resume, leave, and what it refuses."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from mosld.config import ConfigError, RunConfig
 from mosld.probes.moments import moments
+from mosld.training import checkpoint
 from mosld.training.runlog import RunLog
 from mosld.ui import carry
 from mosld.ui import session as session_module
@@ -20,6 +25,7 @@ from mosld.ui.sessions import Sessions
 from mosld.ui.turns import Turns
 from mosld.ui.watch.sentence import says
 
+ROOT = Path(__file__).parents[2]
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "tasks": "world/mood"}
 WIDE = Limits.from_environment({})
 
@@ -182,8 +188,6 @@ def test_folders_are_closed_to_others_and_their_names_are_no_keys(session):
 
 
 def test_old_folders_are_cleared_and_strangers_left_alone(tmp_path):
-    import os
-
     old, stranger = tmp_path / ("s-" + "0" * 32), tmp_path / "notes"
     for folder in (old, stranger):
         folder.mkdir()
@@ -272,3 +276,27 @@ def test_a_question_is_answered_between_two_steps(session):
     told.join()
     assert 0 <= first <= second <= 40 and session.state == "ended"
     assert session.ask(lambda trainer: trainer.step) == 40
+
+
+def test_a_process_that_ends_during_a_run_waits_for_its_step(tmp_path):
+    """Its threads are inside the tensor library, which would end the process by a signal."""
+    code = """
+import sys, time
+from pathlib import Path
+from mosld.config import RunConfig
+from mosld.ui import carry
+from mosld.ui.limits import Limits
+from mosld.ui.session import Session
+
+carry.AWAY_SECONDS = 10**6
+session = Session(Limits.from_environment({}), Path(sys.argv[1]))
+session.prepare(RunConfig(steps=100_000, batch=2, eval_rows=10, rank=2, tasks="world/mood"))
+while session.busy and not len(session._frames) > 3:
+    time.sleep(0.01)
+"""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environ, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder,) = tmp_path.glob("s-*/run-0001")
+    frames = RunLog.load(folder).frames
+    assert len(frames) > 3 and checkpoint.step(folder) == frames[-1].step
