@@ -24,6 +24,7 @@ FURTHER = {
     "backbones": "accuracy and pace of nano beside its teacher (python -m benchmarks backbones --help)",
     "load": "a class opens the lab at once: seconds, refusals, memory (python -m benchmarks load --help)",
     "vanish": "visitors press Run and are gone: what stays of them (python -m benchmarks vanish --help)",
+    "frames": "what a long run takes of the server and of the browser that watches (python -m benchmarks frames --help)",
     "kill": "a run killed wherever it changes a file goes on exactly (python -m benchmarks kill --help)",
     "fuzz": "odd texts, links, files and calls, thousands of them (python -m benchmarks fuzz --help)",
 }

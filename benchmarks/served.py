@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -25,9 +26,12 @@ class Server:
 
     def memory(self) -> int:
         """Megabytes that the process holds; 0 where the system does not say."""
+        return round(self.bytes() / 1e6)
+
+    def bytes(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status")
         held = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS")] if status.exists() else []
-        return held[0] // 1000 if held else 0
+        return held[0] * 1024 if held else 0
 
     def words(self, most: int = 2000) -> str:
         """The last of what it printed."""
@@ -66,6 +70,12 @@ def served(root: Path = ROOT, **environ: str) -> Iterator[Server]:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def chromium(playwright) -> str | None:
+    """Where a Chromium is: Debian's, or Playwright's own; None where there is none."""
+    own = playwright.chromium.executable_path
+    return shutil.which("chromium") or (own if Path(own).exists() else None)
 
 
 def _answers(url: str) -> bool:

@@ -48,11 +48,12 @@ FRAMES = "'self' https://huggingface.co https://*.huggingface.co https://*.hf.sp
 
 
 class Guard:
-    """The middleware. `hosted`: a public page. `hosts`: further names under which a private machine is asked for, "*" for any."""
+    """The middleware. `hosted`: a public page. `hosts`: further names under which a private machine is asked for, "*" for any. `frames`: pages that
+    may show this one in a frame."""
 
-    def __init__(self, app, hosted: bool, hosts: frozenset[str], readers: Readers):
+    def __init__(self, app, hosted: bool, hosts: frozenset[str], readers: Readers, frames: tuple[str, ...] = ()):
         self.app, self.hosted, self.hosts, self.readers = app, hosted, hosts, readers
-        policy = {**POLICY, "frame-ancestors": FRAMES if hosted else "'self'"}
+        policy = {**POLICY, "frame-ancestors": " ".join([FRAMES if hosted else "'self'", *frames])}
         self.headers = {
             "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
             "X-Content-Type-Options": "nosniff",
@@ -238,6 +239,15 @@ def names_of(text: str) -> frozenset[str]:
             raise ConfigError(f"MOSLD_HOSTS: '{name[:60]}' is not allowed; give names such as lab.example.org, separated by commas, or *.")
     own = {socket.gethostname().lower(), os.environ.get("HOSTNAME", "").lower()} - {""}
     return frozenset({*given, *own, *(f"{name}.local" for name in own)})
+
+
+def frames_of(text: str) -> tuple[str, ...]:
+    """The pages of MOSLD_FRAMES. Raises ConfigError for what is no page's origin."""
+    given = [part.strip().rstrip("/") for part in text.split(",") if part.strip()]
+    for page in given:
+        if not re.fullmatch(r"https?://(\*\.)?[A-Za-z0-9.-]{1,253}(:(\d{1,5}|\*))?", page):
+            raise ConfigError(f"MOSLD_FRAMES: '{page[:60]}' is not allowed; give pages such as https://moodle.example.org, separated by commas.")
+    return tuple(given)
 
 
 def _name(host: str) -> str:

@@ -13,12 +13,14 @@ from mosld.ui.session import Session, say
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE = {"queue": False, **QUIET}
-# What a browser does with a link's address part: the whole address goes to the clipboard, and the sentence says so.
+# What a browser makes of a link's address part: the whole address, of the page itself where it is in a frame of another, and it goes to the
+# clipboard. The sentence says so; where the clipboard is closed, the address stands in its field.
 COPY = """(link) => {
+  if (!link) return link;
+  const whole = new URL(link, window.location.href.split(/[?#]/)[0]).href;
   const told = (note) => window.MoSLD.receive(JSON.stringify({ k: "say", note }));
-  if (!link || !navigator.clipboard) return;
-  navigator.clipboard.writeText(new URL(link, window.location.href.split("?")[0]).href)
-    .then(() => told(window.MoSLD.note.replace("is below", "is copied")), () => {});
+  if (navigator.clipboard) navigator.clipboard.writeText(whole).then(() => told(window.MoSLD.note.replace("is below", "is copied")), () => {});
+  return whole;
 }"""
 
 

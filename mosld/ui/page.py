@@ -81,7 +81,7 @@ def build(limits: Limits | None = None) -> gr.Blocks:
         gr.on([by.change, listed.change], h.settle_knobs, [by, listed], single, **AT_ONCE)
         lab.answered(panel.questions.choose(h.question, None, [feed, *values], **AT_ONCE))
         gr.on([p.change for p in values], h.facts, values, panel.facts, trigger_mode="always_last", **AT_ONCE)
-        panel.copy.click(h.link, [panel.hide, *values], [panel.link, feed], **AT_ONCE).then(None, panel.link, None, js=COPY)
+        panel.copy.click(h.link, [panel.hide, *values], [panel.link, feed], **AT_ONCE).then(None, panel.link, panel.link, js=COPY)
         panel.own.upload(h.upload, [panel.own, controls.parts["tasks"]], [controls.parts["tasks"], feed, panel.read], **AT_ONCE)
         lab.answered(page.load(h.restore, memory, [feed, *(folds[name] for name in HIDEABLE), *values], js=KEYS, **AT_ONCE))
         api.place(lab)

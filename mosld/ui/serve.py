@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mosld.ui import api
-from mosld.ui.guard import Guard, Readers, names_of, read_json
+from mosld.ui.guard import Guard, Readers, frames_of, names_of, read_json
 from mosld.ui.limits import UPLOAD_BYTES
 from mosld.ui.sessions import Sessions
 from mosld.ui.theme import css, theme
@@ -57,7 +57,8 @@ def launch(page: gr.Blocks, **extra):
         if isinstance(block, gr.HTML) and len(block.js_on_load or "") > LONG:
             block.js_on_load = files.lift(block.js_on_load)
     hosted = bool(os.environ.get("SPACE_ID"))
-    guard = Middleware(Guard, hosted=hosted, hosts=names_of(os.environ.get("MOSLD_HOSTS", "")), readers=readers)
+    hosts, frames = names_of(os.environ.get("MOSLD_HOSTS", "")), frames_of(os.environ.get("MOSLD_FRAMES", ""))
+    guard = Middleware(Guard, hosted=hosted, hosts=hosts, readers=readers, frames=frames)
     settings = {
         "theme": theme(),
         "css": css(),  # 5 KB once compressed; Gradio puts its own scope around each rule, so it stays in the configuration

@@ -23,7 +23,7 @@ def browser():
 def server(browser):
     """The address of a running `python app.py`."""
     port = free_port()
-    process = start(port, MOSLD_VISITORS=64)
+    process = start(port, MOSLD_VISITORS=64, MOSLD_FRAMES="http://localhost:*")
     yield f"http://127.0.0.1:{port}/"
     process.terminate()
     process.wait(20)

@@ -32,7 +32,24 @@
     };
     go();
   };
+  // In a frame as high as its page, such as a Space's, nothing sticks, for the page outside scrolls: strips down this page tell what is in sight.
+  const HIGH = 24;
+  const framed = () => {
+    if (window === window.top) return;
+    const strips = M.make("div", { class: "lab-strips" }), seen = new Map();
+    const eyes = new IntersectionObserver((entries) => {
+      for (const e of entries) e.isIntersecting ? seen.set(e.target, e.intersectionRect.top) : seen.delete(e.target);
+      if (seen.size) document.documentElement.style.setProperty("--lab-top", `${Math.max(0, Math.min(...seen.values()))}px`);
+    }, { threshold: [0, 0.25, 0.5, 0.75, 1] });
+    document.body.append(strips);
+    new ResizeObserver(() => {
+      const count = Math.floor(document.body.clientHeight / HIGH);
+      while (strips.childElementCount < count) eyes.observe(strips.appendChild(M.make("i")));
+      while (strips.childElementCount > count) { eyes.unobserve(strips.lastChild); seen.delete(strips.lastChild); strips.lastChild.remove(); }
+    }).observe(document.body);
+  };
   M.head = (element) => {
+    framed();
     element.querySelectorAll("nav button").forEach((b) => b.addEventListener("click", () => M.goto(b.dataset.room)));
     window.addEventListener("popstate", () => show(M.room()));
     let tries = 0;

@@ -67,7 +67,7 @@ def place(lab: Lab) -> None:
             shown(ABOUT, "The settings of the run as an address, to share or to keep.")
             plain = {"show_label": False, "container": False, "max_lines": 1}
             link = gr.Textbox(label="Link to the run's settings", interactive=False, elem_id="take-address", **plain)
-        copy.click(linker(lab), None, [link, lab.feed], **AT_ONCE).then(None, link, None, js=COPY, **AT_ONCE)
+        copy.click(linker(lab), None, [link, lab.feed], **AT_ONCE).then(None, link, link, js=COPY, **AT_ONCE)
 
 
 def giver(lab: Lab, name: str):
