@@ -163,7 +163,7 @@ def _share(gate: Tensor, tokens: Tensor | None) -> Tensor:
 class _Mixtures(torch.autograd.Function):
     """`mixtures` with its backward written out: every small product is done once, a frozen weight gets no gradient.
 
-    The scale is multiplied into the gate, the smallest tensor it can be multiplied into.
+    The scale is the factor that a matrix product takes anyway (alpha), in each that has `up` or its gradient.
     """
 
     @staticmethod
@@ -172,28 +172,24 @@ class _Mixtures(torch.autograd.Function):
         given, shape, x = x, x.shape, x.reshape(-1, x.shape[-1])
         first, G, N = linears[0], len(linears), len(x)
         rows = [(t.down if t.drop is None else t.down * t.drop).flatten(0, -2).to(x.dtype) for t in linears]  # [r or E r, d_in] each
-        columns = [t.up.flatten(1).to(x.dtype) for t in linears]  # [d_out, r or E r] each
         routers = [t.router for t in linears] if first.router is not None else []
         stacked, hidden, logits = _read(x, rows, routers)
         if first.logits is not None:
             logits = torch.stack([t.logits for t in linears])
         hidden = hidden.view(G, -1, first.down.shape[-2], N)  # [G, 1 or E, r, N]
-        loss = p = g = weighed = pull = None
-        if logits is None and first.gate is None:
-            z = (hidden * scale).flatten(1, 2)
-        else:
-            if first.gate is None:
-                p, g = routed_gate(logits.view(G, -1, N), top_k)
-            else:
-                g = torch.stack([t.gate for t in linears])
-            weighed = g * scale
-            z = _gated(hidden, weighed, first.up.dim() == 2)
-            if balance and p is not None:
+        loss = p = g = pull = None
+        if first.gate is not None:
+            g = torch.stack([t.gate for t in linears])
+        elif logits is not None:
+            p, g = routed_gate(logits.view(G, -1, N), top_k)
+            if balance:
                 pull = _share(g, tokens).mul_(balance * g.shape[1])  # [G, E]
                 loss = (pull * (p.mean(-1) if tokens is None else torch.matmul(p, tokens))).sum(-1)
-        z, ys = z.to(x.dtype), []
-        for t, u, own in zip(linears, columns, z, strict=True):
-            y = torch.mm(own.t(), u.t()) if t.bias is None else torch.addmm(t.bias, own.t(), u.t())
+        z = (hidden.flatten(1, 2) if g is None else _gated(hidden, g, first.up.dim() == 2)).to(x.dtype)
+        ys = []
+        for t, own in zip(linears, _each(z), strict=True):
+            u = t.up.flatten(1).to(x.dtype)  # [d_out, r or E r]
+            y = _times(own.t(), u.t(), scale) if t.bias is None else torch.addmm(t.bias, own.t(), u.t(), alpha=scale)
             ys.append(y.addmm_(x, t.weight.t()).view(*shape[:-1], -1))
         ctx.save_for_backward(given, tokens, stacked, hidden, z, p, g, pull, *tensors)
         ctx.settings, ctx.sinks, ctx.shape = (scale, top_k, balance), sinks, shape
@@ -213,20 +209,19 @@ class _Mixtures(torch.autograd.Function):
         x = given.reshape(-1, given.shape[-1])
         first, N, (scale, _, _) = linears[0], len(x), ctx.settings
         dys = [x.new_zeros(N, len(t.weight)) if dy is None else dy.reshape(N, -1) for t, dy in zip(linears, dys, strict=True)]
-        dz = [torch.mm(t.up.flatten(1).to(x.dtype).t(), dy.t()) for t, dy in zip(linears, dys, strict=True)]  # rounded again, not kept
-        dz = (dz[0][None] if G == 1 else torch.stack(dz)).view(G, -1, *hidden.shape[2:])  # [G, 1 or E, r, N]
+        dz = [_times(t.up.flatten(1).to(x.dtype).t(), dy.t(), scale) for t, dy in zip(linears, dys, strict=True)]  # rounded again, not kept
+        dz = (dz[0] if G == 1 else torch.stack(dz)).view(G, -1, *hidden.shape[2:])  # [G, 1 or E, r, N]
         d_logits = d_gate = None
         if g is None:
-            d_hidden = dz.mul_(scale)
+            d_hidden = dz
         else:
-            weighed = g * scale
             t = (dz * hidden).sum(2, dtype=g.dtype)  # [G, E, N]
             # The kept probabilities, renormalised, are the softmax over the kept logits: its Jacobian needs the gate alone.
             if first.gate is None:
-                t.mul_(weighed)
+                t.mul_(g)
                 d_logits = t.addcmul_(g, t.sum(1, keepdim=True), value=-1)
             else:
-                d_gate = t.mul_(scale)
+                d_gate = t
             if d_loss is not None:
                 each = (pull * d_loss[:, None])[:, :, None]
                 each = each / N if tokens is None else each * tokens
@@ -234,26 +229,42 @@ class _Mixtures(torch.autograd.Function):
             if dp is not None:
                 t = p * dp
                 d_logits = d_logits.add_(t).addcmul_(p, t.sum(1, keepdim=True), value=-1)
-            own = dz * weighed[:, :, None].to(dz.dtype)  # [G, E, r, N]: what each expert asks of its hidden rows
-            for sink, part, linear in zip(ctx.sinks or (), own, linears, strict=False):
-                if sink is not None:
-                    shares = torch.matmul(part.to(x.dtype), x).to(linear.down.dtype)
-                    sink["ask"] = torch.linalg.matrix_norm(shares if linear.drop is None else shares * linear.drop)
+            own = dz.mul_(g[:, :, None].to(dz.dtype)) if dz.shape[1] > 1 else dz * g[:, :, None].to(dz.dtype)  # [G, E, r, N]
+            if ctx.sinks:
+                _ask(ctx.sinks, own.to(x.dtype), x, linears)
             d_hidden = own.sum(1) if hidden.shape[1] == 1 else own
         d_hidden = d_hidden.reshape(-1, N).to(x.dtype)
         routers = [t.router for t in linears] if first.router is not None else []
         needs = ctx.needs_input_grad
         dx, d_rows, d_routers = _write(x, stacked, d_hidden, d_logits, routers, dys, linears, needs[0])
         out = [None if dx is None else dx.view(ctx.shape), None, None, None, None, None]
-        for i, (t, dy) in enumerate(zip(linears, dys, strict=True)):
+        for i, (t, dy, own) in enumerate(zip(linears, dys, _each(z), strict=True)):
             at = 6 + FIELDS * i
             d_weight = torch.mm(dy.t(), x) if needs[at] else None
             d_bias = dy.sum(0) if needs[at + 1] else None
             d_down = d_rows[i].view(t.down.shape).to(t.down.dtype)
-            d_up = torch.mm(dy.t(), z[i].t()).view(t.up.shape).to(t.up.dtype)
+            d_up = _times(dy.t(), own.t(), scale).view(t.up.shape).to(t.up.dtype)
             out += [d_weight, d_bias, d_down if t.drop is None else d_down * t.drop, d_up]
             out += [d_routers[i] if routers else None, None if t.logits is None else d_logits[i], None, None if t.gate is None else d_gate[i]]
         return tuple(out)
+
+
+def _times(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """scale * a b, in one product."""
+    return torch.addmm(a.new_empty(()), a, b, beta=0, alpha=scale)
+
+
+def _each(stack: Tensor) -> Sequence[Tensor]:
+    """The tensors of a stack."""
+    return (stack[0],) if len(stack) == 1 else stack.unbind()
+
+
+def _ask(sinks: Sequence[dict | None], own: Tensor, x: Tensor, linears: Sequence[Linear]) -> None:
+    """Leave in each sink how large every expert's own share of the gradient of `down` is; own [G, E, r, N]: what it asks of its hidden rows."""
+    for sink, part, linear in zip(sinks, own, linears, strict=True):
+        if sink is not None:
+            shares = torch.matmul(part, x).to(linear.down.dtype)
+            sink["ask"] = torch.linalg.matrix_norm(shares if linear.drop is None else shares * linear.drop)
 
 
 def _halves(x: Tensor, router: Tensor) -> bool:

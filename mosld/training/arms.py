@@ -2,11 +2,15 @@
 
 - `Arm`: a replica, its adapters and its optimiser. `Share`: what one of several processes has of a batch.
 - `share_prefix`: what lies below the first adapted layer is computed once a batch for all arms.
+- `side_by_side`: the same work for every arm, on as many cores as there are.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +21,8 @@ from mosld.backbones.base import Backbone, Batch
 from mosld.config import RunConfig
 from mosld.training.instances import Instances
 from mosld.training.probe import starts
+
+Result = TypeVar("Result")
 
 
 class Share(NamedTuple):
@@ -90,14 +96,16 @@ class Once(nn.Module):
         self.module = module
         self._asked: tuple[Tensor, bool] | None = None
         self._answer = None
+        self._lock = threading.Lock()  # arms may ask side by side
 
     def forward(self, *args, **kwargs):
         tensor = next(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor))
         key = (tensor, torch.is_inference_mode_enabled())
-        if self._asked is None or self._asked[0] is not tensor or self._asked[1] != key[1]:
-            self._answer = self.module(*args, **kwargs)
-            self._asked = key
-        return self._answer
+        with self._lock:
+            if self._asked is None or self._asked[0] is not tensor or self._asked[1] != key[1]:
+                self._answer = self.module(*args, **kwargs)
+                self._asked = key
+            return self._answer
 
 
 def share_prefix(arms: list[Arm]) -> None:
@@ -122,3 +130,24 @@ def _prefix(model: nn.Module, layers: int) -> list[str]:
     paths = [next((n for n, _ in model.named_modules() if n.rpartition(".")[2] in ("embeddings", "embed_tokens", "wte")), None)]
     stack = next((n for n, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == model.config.num_hidden_layers), None)
     return [p for p in paths if p] + [f"{stack}.{i}" for i in range(layers)] * (stack is not None)
+
+
+def side_by_side(work: Callable[[Arm], Result], arms: Sequence[Arm], workers: int) -> list[Result]:
+    """What `work` gives for each arm, in their order. All end, then the first arm's error is raised.
+
+    On a CPU as many arms are worked on at a time as there are `workers`. Each takes its part of the run's threads whatever their number, so that
+    results do not depend on it. On another device the arms would wait for one another: there they go in order.
+    """
+    if len(arms) < 2 or arms[0].handle.parameters()[0].device.type != "cpu":
+        return [work(arm) for arm in arms]
+    threads = torch.get_num_threads()
+    own = max(1, threads // len(arms))
+    try:
+        if workers < 2:
+            torch.set_num_threads(own)
+            return [work(arm) for arm in arms]
+        with ThreadPoolExecutor(min(workers, len(arms)), "arm", torch.set_num_threads, (own,)) as pool:
+            begun = [pool.submit(work, arm) for arm in arms]
+        return [b.result() for b in begun]
+    finally:
+        torch.set_num_threads(threads)  # of this thread, and of those that the process starts from now on

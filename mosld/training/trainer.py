@@ -23,6 +23,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from joblib import cpu_count
 
 from mosld import backbones, tasks
 from mosld.backbones.base import Batch
@@ -32,7 +33,7 @@ from mosld.registry import METHODS
 from mosld.tasks.base import Example, Task
 from mosld.tasks.mixture import Mixture
 from mosld.training import checkpoint
-from mosld.training.arms import ALL, Arm, Share, share_prefix
+from mosld.training.arms import ALL, Arm, Share, share_prefix, side_by_side
 from mosld.training.frame import ArmFrame, Frame
 from mosld.training.instances import give_instances
 from mosld.training.probe import Reader, before_step, measure
@@ -67,6 +68,7 @@ class Trainer:
         self.config, self.out = config, Path(out) if out is not None else None
         if self.out is not None and (self.out / HEADER).exists():
             raise ConfigError(f"out: '{self.out}' already holds a run; give another directory, or resume that run.")
+        self.workers = cpu_count()  # arms worked on at a time, on a CPU; it may change between steps and changes no result
         self.accelerator = Accelerator()
         self._build(progress)
         self.accelerator.wait_for_everyone()
@@ -223,20 +225,21 @@ class Trainer:
         scoring = final or self.step % self.config.eval_every == 0
         probing = scoring or self.step % self.config.probe_every == 0 or self.step == 1
         sentence = pick(batch, self.backbone.tokenizer, self.step) if probing else None
-        arms, lost = [], []
-        for arm in self.arms:
+
+        def work(arm: Arm) -> ArmFrame:
             before = before_step(arm.handle) if probing else None
             loss, extra = arm.backward(batch, probing, self.step, share)
             if processes > 1:
                 loss, extra = self._sum(arm, loss, extra)
             value = float(loss)
             if not math.isfinite(value):
-                lost.append(arm.name)
-                arms.append(ArmFrame(None, 0.0, arm.rate(self.step), arm.handle.dropout))
-                continue
+                return ArmFrame(None, 0.0, arm.rate(self.step), arm.handle.dropout)
             rate = arm.update(self.step)
             probes = measure(arm.handle, before, batch.task, batch.attention_mask, self.mixture_size, sentence) if probing else None
-            arms.append(ArmFrame(value, extra, rate, arm.handle.dropout, None, probes))
+            return ArmFrame(value, extra, rate, arm.handle.dropout, None, probes)
+
+        arms = self._each(work)
+        lost = [arm.name for arm, made in zip(self.arms, arms, strict=True) if made.loss is None]
         event, note = ("change", " ".join(self.changes)) if self.changes else ("", "")
         self.changes = []
         if lost:
@@ -245,13 +248,18 @@ class Trainer:
             note = " ".join(filter(None, [note, lost_note]))
         elif scoring:
             part = "test" if final else "validation"
-            arms = [self._read(arm, frame, part) for arm, frame in zip(self.arms, arms, strict=True)]
+            made = dict(zip(self.arms, arms, strict=True))
+            arms = self._each(lambda arm: self._read(arm, made[arm], part))
             if final:
                 self.log.untrained = self._score(None, part)
                 self._ended, event = True, "end"
                 note = " ".join(filter(None, [note, f"All {self.step} steps are done; the last accuracies are on test rows."]))
         self.seconds += time.perf_counter() - began
         return Frame(self.step, arms, event, note, self.seconds, sentence and sentence.sentence)
+
+    def _each(self, work: Callable[[Arm], ArmFrame]) -> list[ArmFrame]:
+        """The frames of all arms. Several processes wait for one another arm by arm: there the arms go in order."""
+        return [work(arm) for arm in self.arms] if self.accelerator.num_processes > 1 else side_by_side(work, self.arms, self.workers)
 
     @property
     def mixture_size(self) -> int:

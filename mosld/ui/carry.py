@@ -148,6 +148,7 @@ class Carrying:
         frames = trainer.frames()
         try:
             for last in frames:
+                trainer.workers = self.turns.threads * (1 + self.turns.free)  # cores that nobody computes on take its other arms
                 run.answer(trainer)
                 spent = time.monotonic() - began - (turn.waited - waited)
                 why = self._told(run, last, turn, spent, time.monotonic() - began)

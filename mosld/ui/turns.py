@@ -149,6 +149,11 @@ class Turns:
             else:
                 self._free += 1
 
+    @property
+    def free(self) -> int:
+        """Turns that nobody has."""
+        return self._free
+
     def awaited(self, held: float, rank: int = TRAINING) -> bool:
         """Whether somebody waits whom a turn of this rank must make room for after `held` seconds: at once for a lower one."""
         with self._lock:

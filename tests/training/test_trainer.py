@@ -1,6 +1,7 @@
 """The Trainer on a real backbone and world tasks: repeatable, pausable, resumable bit for bit, and honest when a loss diverges."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -43,6 +44,28 @@ def test_the_same_config_gives_the_same_frames(finished):
     assert list(Trainer(config()).frames()) == frames
     other = list(Trainer(config(seed=1)).frames())
     assert other[1].arms[0].loss != frames[1].arms[0].loss
+
+
+def test_arms_side_by_side_give_the_frames_of_arms_in_turn():
+    """Whatever draws there are: of every arm's own, none of the process's generator."""
+    many = config(arms="method=mosld,lora,sira,moelora,mtl-lora,mor1e", steps=2, eval_every=2, eval_rows=10, probe_every=1)
+    before, found = torch.get_num_threads(), {}
+    for workers in (1, 3):
+        trainer = Trainer(many)
+        trainer.workers = workers
+        found[workers] = [replace(f, seconds=0.0) for f in trainer.frames()], [p for a in trainer.arms for p in a.handle.parameters()]
+        assert torch.get_num_threads() == before
+    assert found[3][0] == found[1][0] and len(found[3][0]) == 3
+    assert all(torch.equal(p, q) for p, q in zip(found[3][1], found[1][1], strict=True))
+
+
+def test_an_error_of_one_arm_beside_others_ends_the_step():
+    trainer = Trainer(config())
+    trainer.arms[1].optimiser = None
+    with pytest.raises(AttributeError, match="zero_grad"):
+        list(trainer.frames())
+    with pytest.raises(ConfigError, match="half made"):
+        list(trainer.frames())
 
 
 def test_pause_step_and_resume_change_nothing(finished):
