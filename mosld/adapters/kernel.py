@@ -32,6 +32,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mosld.adapters import islands
+
 
 def routed_gate(logits: Tensor, top_k: int, renormalise: bool = True) -> tuple[Tensor, Tensor]:
     """Router probabilities and gate, both [..., E, N], from logits [..., E, N].
@@ -171,28 +173,34 @@ class _Mixtures(torch.autograd.Function):
         linears = [Linear(*tensors[i : i + FIELDS]) for i in range(0, len(tensors), FIELDS)]
         given, shape, x = x, x.shape, x.reshape(-1, x.shape[-1])
         first, G, N = linears[0], len(linears), len(x)
-        rows = [(t.down if t.drop is None else t.down * t.drop).flatten(0, -2).to(x.dtype) for t in linears]  # [r or E r, d_in] each
-        routers = [t.router for t in linears] if first.router is not None else []
-        stacked, hidden, logits = _read(x, rows, routers)
-        if first.logits is not None:
-            logits = torch.stack([t.logits for t in linears])
-        hidden = hidden.view(G, -1, first.down.shape[-2], N)  # [G, 1 or E, r, N]
         loss = p = g = pull = None
-        if first.gate is not None:
-            g = torch.stack([t.gate for t in linears])
-        elif logits is not None:
-            p, g = routed_gate(logits.view(G, -1, N), top_k)
-            if balance:
-                pull = _share(g, tokens).mul_(balance * g.shape[1])  # [G, E]
-                loss = (pull * (p.mean(-1) if tokens is None else torch.matmul(p, tokens))).sum(-1)
-        z = (hidden.flatten(1, 2) if g is None else _gated(hidden, g, first.up.dim() == 2)).to(x.dtype)
-        ys = []
+        quick = islands.fits(x, linears)
+        if quick:
+            stacked, E = islands.stack(linears), len(first.router)
+            hidden = torch.mm(stacked, x.t(), out_dtype=torch.float32)
+            p, g, z, pull, loss = islands.gate(hidden, G, E, first.up.shape[2], scale, top_k, balance, tokens)
+            stacked = stacked[: len(stacked) - G * E]
+        else:
+            rows = [(t.down if t.drop is None else t.down * t.drop).flatten(0, -2).to(x.dtype) for t in linears]  # [r or E r, d_in] each
+            stacked, hidden, logits = _read(x, rows, [t.router for t in linears] if first.router is not None else [])
+            if first.logits is not None:
+                logits = torch.stack([t.logits for t in linears])
+            hidden = hidden.view(G, -1, first.down.shape[-2], N)  # [G, 1 or E, r, N]
+            if first.gate is not None:
+                g = torch.stack([t.gate for t in linears])
+            elif logits is not None:
+                p, g = routed_gate(logits.view(G, -1, N), top_k)
+                if balance:
+                    pull = _share(g, tokens).mul_(balance * g.shape[1])  # [G, E]
+                    loss = (pull * (p.mean(-1) if tokens is None else torch.matmul(p, tokens))).sum(-1)
+            z = (hidden.flatten(1, 2) if g is None else _gated(hidden, g, first.up.dim() == 2)).to(x.dtype)
+        ys, alpha = [], 1.0 if quick else scale
         for t, own in zip(linears, _each(z), strict=True):
             u = t.up.flatten(1).to(x.dtype)  # [d_out, r or E r]
-            y = _times(own.t(), u.t(), scale) if t.bias is None else torch.addmm(t.bias, own.t(), u.t(), alpha=scale)
+            y = _times(own.t(), u.t(), alpha) if t.bias is None else torch.addmm(t.bias, own.t(), u.t(), alpha=alpha)
             ys.append(y.addmm_(x, t.weight.t()).view(*shape[:-1], -1))
         ctx.save_for_backward(given, tokens, stacked, hidden, z, p, g, pull, *tensors)
-        ctx.settings, ctx.sinks, ctx.shape = (scale, top_k, balance), sinks, shape
+        ctx.settings, ctx.sinks, ctx.shape, ctx.quick = (scale, top_k, balance), sinks, shape, quick
         ctx.set_materialize_grads(False)
         if g is not None:
             g = g.clone() if g is p else g
@@ -207,46 +215,61 @@ class _Mixtures(torch.autograd.Function):
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph: a second derivative is to be taken
             return _again(ctx, given, tokens, linears, d_loss, dp, dys)  # of the very input: what was made of it in `forward` has no graph
         x = given.reshape(-1, given.shape[-1])
-        first, N, (scale, _, _) = linears[0], len(x), ctx.settings
+        first, N, (scale, _, _), quick = linears[0], len(x), ctx.settings, ctx.quick
         dys = [x.new_zeros(N, len(t.weight)) if dy is None else dy.reshape(N, -1) for t, dy in zip(linears, dys, strict=True)]
-        dz = [_times(t.up.flatten(1).to(x.dtype).t(), dy.t(), scale) for t, dy in zip(linears, dys, strict=True)]  # rounded again, not kept
-        dz = (dz[0] if G == 1 else torch.stack(dz)).view(G, -1, *hidden.shape[2:])  # [G, 1 or E, r, N]
-        d_logits = d_gate = None
-        if g is None:
-            d_hidden = dz
-        else:
-            t = (dz * hidden).sum(2, dtype=g.dtype)  # [G, E, N]
-            # The kept probabilities, renormalised, are the softmax over the kept logits: its Jacobian needs the gate alone.
-            if first.gate is None:
-                t.mul_(g)
-                d_logits = t.addcmul_(g, t.sum(1, keepdim=True), value=-1)
-            else:
-                d_gate = t
-            if d_loss is not None:
-                each = (pull * d_loss[:, None])[:, :, None]
-                each = each / N if tokens is None else each * tokens
-                dp = each if dp is None else dp + each
-            if dp is not None:
-                t = p * dp
-                d_logits = d_logits.add_(t).addcmul_(p, t.sum(1, keepdim=True), value=-1)
-            own = dz.mul_(g[:, :, None].to(dz.dtype)) if dz.shape[1] > 1 else dz * g[:, :, None].to(dz.dtype)  # [G, E, r, N]
-            if ctx.sinks:
-                _ask(ctx.sinks, own.to(x.dtype), x, linears)
-            d_hidden = own.sum(1) if hidden.shape[1] == 1 else own
-        d_hidden = d_hidden.reshape(-1, N).to(x.dtype)
         routers = [t.router for t in linears] if first.router is not None else []
+        d_logits = d_gate = None
+        if quick and dp is None and not any(ctx.sinks or ()):
+            dz = [torch.mm(t.up.flatten(1).to(x.dtype).t(), dy.t()) for t, dy in zip(linears, dys, strict=True)]
+            d_stacked = islands.gate_backward(dz[0] if G == 1 else torch.cat(dz), hidden, p, g, scale, pull, d_loss, tokens)
+        else:
+            d_stacked, d_logits, d_gate = _gate_backward(ctx, x, hidden, p, g, pull, linears, dys, d_loss, dp, tokens)
         needs = ctx.needs_input_grad
-        dx, d_rows, d_routers = _write(x, stacked, d_hidden, d_logits, routers, dys, linears, needs[0])
+        dx, d_rows, d_routers = _write(x, stacked, d_stacked, d_logits, routers, dys, linears, needs[0])
         out = [None if dx is None else dx.view(ctx.shape), None, None, None, None, None]
         for i, (t, dy, own) in enumerate(zip(linears, dys, _each(z), strict=True)):
             at = 6 + FIELDS * i
             d_weight = torch.mm(dy.t(), x) if needs[at] else None
             d_bias = dy.sum(0) if needs[at + 1] else None
             d_down = d_rows[i].view(t.down.shape).to(t.down.dtype)
-            d_up = _times(dy.t(), own.t(), scale).view(t.up.shape).to(t.up.dtype)
+            d_up = torch.mm(dy.t(), own.t(), out_dtype=torch.float32) if quick else _times(dy.t(), own.t(), scale)
+            d_up = d_up.view(t.up.shape).to(t.up.dtype)
             out += [d_weight, d_bias, d_down if t.drop is None else d_down * t.drop, d_up]
             out += [d_routers[i] if routers else None, None if t.logits is None else d_logits[i], None, None if t.gate is None else d_gate[i]]
         return tuple(out)
+
+
+def _gate_backward(ctx, x, hidden, p, g, pull, linears, dys, d_loss, dp, tokens):
+    """Gradients of hidden rows, with those of the logits where `_read` had both in one product; and of logits and gate, [G, E, N]."""
+    G, N, first, (scale, _, _) = len(linears), len(x), linears[0], ctx.settings
+    if ctx.quick:  # what was kept are all rows of one product
+        hidden = hidden[: len(hidden) - 2 * g.shape[0] * g.shape[1]].view(G, -1, first.down.shape[-2], N)
+    dz = [_times(t.up.flatten(1).to(x.dtype).t(), dy.t(), scale) for t, dy in zip(linears, dys, strict=True)]  # rounded again, not kept
+    dz = (dz[0] if G == 1 else torch.stack(dz)).view(G, -1, *hidden.shape[2:])  # [G, 1 or E, r, N]
+    if g is None:
+        return dz.reshape(-1, N).to(x.dtype), None, None
+    d_logits = d_gate = None
+    t = (dz * hidden).sum(2, dtype=g.dtype)  # [G, E, N]
+    # The kept probabilities, renormalised, are the softmax over the kept logits: its Jacobian needs the gate alone.
+    if first.gate is None:
+        t.mul_(g)
+        d_logits = t.addcmul_(g, t.sum(1, keepdim=True), value=-1)
+    else:
+        d_gate = t
+    if d_loss is not None:
+        each = (pull * d_loss[:, None])[:, :, None]
+        each = each / N if tokens is None else each * tokens
+        dp = each if dp is None else dp + each
+    if dp is not None:
+        t = p * dp
+        d_logits = d_logits.add_(t).addcmul_(p, t.sum(1, keepdim=True), value=-1)
+    own = dz * g[:, :, None].to(dz.dtype)  # [G, E, r, N]: what each expert asks of its hidden rows
+    if ctx.sinks:
+        _ask(ctx.sinks, own.to(x.dtype), x, linears)
+    d_hidden = (own.sum(1) if hidden.shape[1] == 1 else own).reshape(-1, N).to(x.dtype)
+    if first.router is None or (first.router.dtype != x.dtype and not _halves(x, first.router)):
+        return d_hidden, d_logits, d_gate
+    return torch.cat([d_hidden, d_logits.flatten(0, 1).to(x.dtype)]), d_logits, d_gate
 
 
 def _times(a: Tensor, b: Tensor, scale: float) -> Tensor:
@@ -293,11 +316,11 @@ def _read(x: Tensor, rows: list[Tensor], routers: list[Tensor]) -> tuple[Tensor,
     return stacked, torch.mm(stacked, x.t()), torch.mm(torch.cat(routers), x.to(routers[0].dtype).t())
 
 
-def _write(x, stacked, d_hidden, d_logits, routers, dys, linears, wanted):
-    """Gradients of x (or None), of the rows of each down, and of each router, from those of hidden [G rows, N] and logits [G, E, N]."""
+def _write(x, stacked, d_stacked, d_logits, routers, dys, linears, wanted):
+    """Gradients of x (or None), of the rows of each down, and of each router, from those of all that x was multiplied by; of the logits [G, E, N]
+    where they are not among them."""
     halves = bool(routers) and _halves(x, routers[0])
     apart = bool(routers) and not halves and routers[0].dtype != x.dtype
-    d_stacked = torch.cat([d_hidden, d_logits.flatten(0, 1).to(x.dtype)]) if routers and not apart else d_hidden
     dx = None
     if wanted:
         dx = torch.mm(d_stacked.t(), stacked)
@@ -306,8 +329,9 @@ def _write(x, stacked, d_hidden, d_logits, routers, dys, linears, wanted):
         for t, dy in zip(linears, dys, strict=True):
             dx.addmm_(dy, t.weight)
     d_all = torch.mm(d_stacked, x, out_dtype=torch.float32) if halves else torch.mm(d_stacked, x)
-    d_rows = d_all[: len(d_hidden)].chunk(len(linears))
-    d_routers = torch.mm(d_logits.flatten(0, 1), x.to(routers[0].dtype)) if apart else d_all[len(d_hidden) :]
+    inner = len(d_all) - (0 if apart else sum(map(len, routers)))
+    d_rows = d_all[:inner].chunk(len(linears))
+    d_routers = torch.mm(d_logits.flatten(0, 1), x.to(routers[0].dtype)) if apart else d_all[inner:]
     return dx, d_rows, d_routers.chunk(len(linears)) if routers else None
 
 
