@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -33,6 +33,8 @@ def measure(seconds: float) -> Iterator[Row]:
         words = "with balance loss" if balance else "without balance loss"
         times = take_turns(linear(4096, 4096, balance), seconds / 2, settle=torch.cuda.synchronize)
         yield from rows(f"linear, d 4096, 4,096 tokens, {words}", times, lora=BF16)
+    times = take_turns({name: graph(once) for name, once in linear(4096, 4096, 0.01).items()}, seconds / 2, settle=torch.cuda.synchronize)
+    yield from rows("linear, d 4096, 4,096 tokens, with balance loss, each in a CUDA graph", times, lora=BF16)
     for targets, layers, texts, length in (("q,v", 4, 2, 2048), (",".join(steps.LINEARS), 8, 4, 2048)):
         work = f"step, {layers} layers of LLaMA-7B's shape, {targets.replace(',', ' ')}, {texts * length:,} tokens"
         found = large(targets, layers, texts, length)
@@ -60,6 +62,20 @@ def side_by_side(seconds: float, device: str = "cuda") -> list[Row]:
 def linear(d: int, tokens: int, balance: float) -> dict:
     """One linear: frozen, peft with both settings of autocast_adapter_dtype, MoSLD."""
     return one_linear(d, tokens, lora={BF16: False, FLOAT32: True}, loops=False, balance=balance, **PLACE)
+
+
+def graph(once: Callable[[], object]) -> Callable[[], object]:
+    """The same work recorded once and played again: its launches then cost the processor nothing."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            once()
+    torch.cuda.synchronize()
+    recorded = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(recorded, stream=side):
+        once()
+    return recorded.replay
 
 
 def large(targets: str, layers: int, texts: int, length: int) -> dict[str, steps.Step]:

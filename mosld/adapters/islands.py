@@ -1,6 +1,6 @@
 """The small operations of the kernel in four launches, by Triton: what stands between the matrix products of `mosld.adapters.kernel` on a GPU.
 
-A single linear on a GPU is bound by launches: some sixty small operations stand beside six products. Here they are four kernels, each of which
+A single linear on a GPU is bound by launches: some sixty small operations stand beside seven products. Here they are four kernels, each of which
 reads its tensors once. They do what the plain code does (`routed_gate`, `_gated`, `_share` and their backward pass), in float32.
 
 Shapes: N tokens, E experts, r rank, G linears that read one input, R rows of `down` of each: r shared by all experts, or E r.
@@ -15,30 +15,35 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from mosld.adapters.kernel import Linear
 
+log = logging.getLogger(__name__)
 MOST = 64  # experts, and rank: a token's column is held in registers
 TOKENS, COLUMNS = 64, 1024  # of one program
 
 
 def fits(x: Tensor, linears: Sequence[Linear]) -> bool:
-    """Whether a call of the kernel can go this way: bfloat16 on a GPU that Triton knows, a float32 router, an `up` for each expert."""
+    """Whether a call of the kernel can go this way: bfloat16 on the current GPU, a float32 router, an `up` for each expert, and Triton at work."""
     t = linears[0]
     if not x.is_cuda or x.dtype != torch.bfloat16 or t.router is None or t.up.dim() != 3 or torch.compiler.is_compiling():
         return False
-    return max(t.router.shape[0], t.up.shape[2]) <= MOST and all(_plain(t) for t in linears) and _kernels() is not None
+    E, r, most = len(t.router), t.up.shape[2], max(len(x), x.shape[-1])
+    if max(E, r) > MOST or len(linears) * E * (r + 2) * most >= 2**31 or x.device.index != torch.cuda.current_device():
+        return False  # too wide for registers, for 32 bits of an address, or elsewhere: Triton starts its kernels on the current device
+    return all(_plain(t) for t in linears) and _kernels() is not None
 
 
 def _plain(t: Linear) -> bool:
     wanted = [t.down, t.router, *([] if t.drop is None else [t.drop])]
-    return all(w.dtype == torch.float32 and w.is_contiguous() for w in wanted)
+    return all(type(w) in (Tensor, nn.Parameter) and w.dtype == torch.float32 and w.is_contiguous() for w in wanted)
 
 
 def stack(linears: Sequence[Linear]) -> Tensor:
@@ -77,7 +82,7 @@ def gate(
 def gate_backward(
     dz: Tensor, both: Tensor, p: Tensor, g: Tensor, scale: float, pull: Tensor | None, d_loss: Tensor | None, tokens: Tensor | None
 ) -> Tensor:
-    """Gradients of hidden rows and logits, [G R + G E, N] in bfloat16, from dz, of the shape of z or flat; with d_loss [G], the balance loss's too."""
+    """Gradients of hidden rows and logits, [G R + G E, N] in bfloat16, from dz of z's size; with d_loss [G], the balance loss's too."""
     k, (G, E, N) = _kernels(), g.shape
     r, R = dz.numel() // (G * E * N), len(both) // G - 2 * E
     out = torch.empty(G * (R + E), N, dtype=torch.bfloat16, device=dz.device)
@@ -95,9 +100,15 @@ def _power(n: int) -> int:
 
 @functools.cache
 def _kernels():
-    """The kernels, or None where there is no Triton. They are made when first asked for: Triton is no requirement."""
+    """The kernels, tried once; None where there is no Triton, or none that works here (it needs a C compiler)."""
     if importlib.util.find_spec("triton") is None:
         return None
-    from mosld.adapters import triton_kernels
+    from mosld.adapters import triton_kernels as found
 
-    return triton_kernels
+    try:
+        sums, pull, loss = torch.ones(1, 1, 2, 2, device="cuda"), torch.empty(1, 2, device="cuda"), torch.empty(1, device="cuda")
+        found.settle[(1,)](sums, pull, loss, 1, 1, 2, 1.0, 2)
+    except Exception as problem:  # whatever it is: the plain code gives the same
+        log.info("Triton does not work here, so the adapters' small operations stay many: %s", problem)
+        return None
+    return found

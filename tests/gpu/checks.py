@@ -29,7 +29,7 @@ if __name__ == "__main__":  # before torch is loaded, which takes seconds
 import torch
 import transformers
 
-from mosld.adapters import attach
+from mosld.adapters import attach, islands, kernel
 from mosld.config import AdapterConfig, ConfigError, RunConfig
 from tests.adapters.zoo import FAMILIES, config, run, warm
 
@@ -126,6 +126,96 @@ def check_checkpointing_is_exact_with_dropout():
     apart = max(float((a - b).norm() / a.norm()) for a, b in zip(*gradients, strict=True))
     assert apart < 0.02, apart  # other masks would be about 1 apart; what is left is the order of bfloat16 sums
     return f"relative distance of gradients {apart:.1e}"
+
+
+def passes(case: dict) -> tuple[float, float]:
+    """Largest relative distances of outputs and gradients of the kernel on the GPU from the same equation in float64: by Triton, and by plain code."""
+    N, d, out, E, r, G = case["N"], 96, 48, case["E"], case["r"], case["G"]
+    draw = torch.Generator("cuda").manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, device="cuda", generator=draw)
+
+    down = (E, r, d) if case["own"] else (r, d)
+    x, weights = normal(N, d).bfloat16(), torch.rand(N, device="cuda", generator=draw).gt(0.3).float()
+    linears = [
+        kernel.Linear(
+            (normal(out, d) / d**0.5).bfloat16(), normal(out).bfloat16() if case["bias"] else None, normal(*down) / d**0.5, 0.1 * normal(out, E, r),
+            normal(E, d) / d**0.5, None, torch.rand(*down, device="cuda", generator=draw).lt(0.9) / 0.9 if case["drop"] else None,
+        )
+        for _ in range(G)
+    ]  # fmt: skip
+    pulls = [normal(N, out).bfloat16() for _ in range(G)]
+
+    def answers(dtype: torch.dtype, quick: bool) -> list[torch.Tensor]:
+        kept, islands.fits = islands.fits, islands.fits if quick else lambda *_: False
+        try:
+            wide = dtype == torch.float64
+            own = [kernel.Linear(*(t if t is None else t.to(dtype) if wide else t.clone() for t in linear)) for linear in linears]
+            leaves = [x.to(dtype), *(t for linear in own for t in (linear.down, linear.up, linear.router))]
+            for leaf in leaves:
+                leaf.requires_grad_()
+            tokens = (weights / weights.sum()).to(dtype if wide else torch.float32) if case["tokens"] else None
+            found = kernel.mixtures(leaves[0], own, 2.0, case["K"], case["balance"], tokens)
+            losses = list(found.loss or ())
+            torch.autograd.backward([*found.y, *losses], [*(p.to(dtype) for p in pulls), *(torch.ones_like(v) for v in losses)])
+            return [*found.y, *losses, *(leaf.grad for leaf in leaves)]
+        finally:
+            islands.fits = kept
+
+    exact = answers(torch.float64, False)
+
+    def apart(found: list[torch.Tensor]) -> float:
+        return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(found, exact, strict=True))
+
+    return apart(answers(torch.bfloat16, True)), apart(answers(torch.bfloat16, False))
+
+
+def check_triton_equals_the_plain_code():
+    needs("triton")
+    assert islands._kernels() is not None, "Triton does not work here"
+    usual = {"N": 130, "E": 8, "r": 8, "K": 2, "G": 1, "own": False, "balance": 0.01, "tokens": True, "drop": True, "bias": True}
+    cases = [
+        {},
+        {"N": 100, "balance": 0.0, "tokens": False, "drop": False},
+        {"N": 70, "E": 4, "r": 4, "K": 1, "G": 2, "own": True, "tokens": False},
+        {"N": 64, "E": 3, "r": 5, "K": 0, "G": 3, "balance": 0.5, "bias": False},
+        {"N": 33, "E": 6, "r": 16, "K": 3, "own": True, "balance": 0.0},
+        {"N": 65, "E": 64, "r": 2, "balance": 0.1, "tokens": False},
+    ]
+    found = [passes({**usual, **case}) for case in cases]
+    for (quick, plain), case in zip(found, cases, strict=True):
+        assert quick < max(1.2 * plain, 1e-2), (case, quick, plain)
+    return f"from float64: {max(q for q, _ in found):.1e} by Triton, {max(p for _, p in found):.1e} by plain code"
+
+
+def check_a_step_in_a_cuda_graph_gives_the_gradients_of_a_step():
+    torch.manual_seed(0)
+    model = llama().to("cuda", torch.bfloat16)
+    handle = attach(model, AdapterConfig(**{**SETTINGS, "dropout": 0.0}))
+    warm(handle)
+    model.train()
+    ids = rows().cuda()
+
+    def step() -> None:
+        (model(input_ids=ids, labels=ids).loss + handle.extra_loss()).backward()
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            handle.zero_grad()
+            step()
+    torch.cuda.synchronize()
+    eager = [p.grad.clone() for p in handle.parameters()]
+    handle.zero_grad()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=side):
+        step()
+    graph.replay()
+    torch.cuda.synchronize()
+    apart = max(float((p.grad - e).norm() / e.norm()) for p, e in zip(handle.parameters(), eager, strict=True))
+    assert apart < 1e-3, apart
+    return f"relative distance {apart:.1e}"
 
 
 def check_nf4():

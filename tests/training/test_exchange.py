@@ -35,16 +35,18 @@ def test_who_gets_whose_gates(trainer):
             with inspector.exchanged(way):
                 new[way] = gates(inspector, batch)
         assert torch.equal(gates(inspector, batch), own)
-    rows = lambda g: sorted(map(tuple, g[:, real].t().tolist()))  # noqa: E731
-    assert rows(new["tokens"]) == rows(own) and not torch.equal(new["tokens"], own)
+    # Where a token stands in a batch may move its gates' last digit, on processors with narrow vector units: compared to six.
+    rows = lambda g: torch.tensor(sorted(map(tuple, g[:, real].t().round(decimals=6).tolist())))  # noqa: E731
+    torch.testing.assert_close(rows(new["tokens"]), rows(own), atol=3e-6, rtol=0)
+    assert not torch.allclose(new["tokens"], own, atol=1e-3)
     torch.testing.assert_close(new["mean"][:, real], own[:, real].mean(1, keepdim=True).expand(-1, int(real.sum())))
     of_text = lambda g, m: g[:, m * L : m * L + int(batch.attention_mask[m].sum())]  # noqa: E731
     for m in range(M):
         mine = of_text(new["texts"], m)
         length = mine.shape[1]
         cycled = [of_text(own, n)[:, torch.arange(length) % of_text(own, n).shape[1]] for n in range(M) if n != m]
-        assert any(torch.equal(mine, other) for other in cycled)
-    assert torch.equal(new["tokens"][:, ~real], own[:, ~real])
+        assert any(torch.allclose(mine, other, atol=3e-6, rtol=0) for other in cycled)
+    torch.testing.assert_close(new["tokens"][:, ~real], own[:, ~real], atol=3e-6, rtol=0)
 
 
 def test_what_routing_contributes_in_plain_values(trainer):
