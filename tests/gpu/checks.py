@@ -129,7 +129,7 @@ def check_checkpointing_is_exact_with_dropout():
 
 
 def passes(case: dict) -> tuple[float, float]:
-    """Largest relative distances of outputs and gradients of the kernel on the GPU from the same equation in float64: by Triton, and by plain code."""
+    """How far outputs and gradients of the kernel are at most, relatively, from the same equation in float64: by Triton, by plain code."""
     N, d, out, E, r, G = case["N"], 96, 48, case["E"], case["r"], case["G"]
     draw = torch.Generator("cuda").manual_seed(0)
 
@@ -203,11 +203,11 @@ def check_a_step_in_a_cuda_graph_gives_the_gradients_of_a_step():
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
         for _ in range(3):
-            handle.zero_grad()
+            model.zero_grad()
             step()
     torch.cuda.synchronize()
     eager = [p.grad.clone() for p in handle.parameters()]
-    handle.zero_grad()
+    model.zero_grad()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=side):
         step()
