@@ -27,7 +27,7 @@ def measure(seconds: float) -> list[Row]:
         "two arms": trainer(),
         "two arms, probed": trainer(probe_every=1),
     }
-    times = take_turns({name: lambda run=run: list(run.advance(1)) for name, run in runs.items()}, 2 * seconds, 6)
+    times = take_turns({name: lambda run=run: list(run.advance(1)) for name, run in runs.items()}, 2 * seconds, 6, wall=True)
     out = [Row("step of the Trainer, default run", name, duration(t)) for name, t in times.items()]
     out.append(Row("step of the Trainer, default run", "two arms over one", ratio(times["two arms"], times["one arm"])))
     for arms in ("one arm", "two arms"):

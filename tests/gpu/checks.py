@@ -152,7 +152,7 @@ def passes(case: dict) -> tuple[float, float]:
         try:
             wide = dtype == torch.float64
             own = [kernel.Linear(*(t if t is None else t.to(dtype) if wide else t.clone() for t in linear)) for linear in linears]
-            leaves = [x.to(dtype), *(t for linear in own for t in (linear.down, linear.up, linear.router))]
+            leaves = [x.detach().to(dtype, copy=True), *(t for linear in own for t in (linear.down, linear.up, linear.router))]
             for leaf in leaves:
                 leaf.requires_grad_()
             tokens = (weights / weights.sum()).to(dtype if wide else torch.float32) if case["tokens"] else None
