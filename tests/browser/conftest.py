@@ -4,7 +4,18 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browser_helpers import again, free_port, start
+from browser_helpers import LONG, again, free_port, start
+
+
+def _patient(make):
+    """What `make` gives waits as long as a machine with other work may take."""
+
+    def made(*args, **options):
+        place = make(*args, **options)
+        place.set_default_timeout(LONG)
+        return place
+
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +26,7 @@ def browser():
         if path is None:
             pytest.skip("no Chromium: install Debian's chromium, or run 'playwright install chromium'")
         made = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        made.new_context, made.new_page = _patient(made.new_context), _patient(made.new_page)
         yield made
         made.close()
 
@@ -44,7 +56,7 @@ def _visits(browser, server):
         page.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else faults.append("request to " + r.url))
         page.goto(server + link)
         page.wait_for_function("window.MoSLD && window.MoSLD.there && document.querySelector('#run') && document.body.dataset.room")
-        page.wait_for_function("MoSLD.frames.length > 1")
+        page.wait_for_function("MoSLD.frames.length > 1 && MoSLD.ready")
         return page
 
     yield open_page

@@ -3,14 +3,14 @@
 import re
 
 import pytest
-from browser_helpers import FAST, LONG, cut_off, faults, look, note, open_tab, press_run, shot, wait
+from browser_helpers import FAST, cut_off, faults, look, note, open_tab, press_run, shot, wait
 
 ALT = "document.querySelector('#figure-{}  canvas').getAttribute('aria-label')"
 
 
 def words(page, view: str, part: str) -> str:
     """The picture's words, once they hold `part`."""
-    page.wait_for_function(f"part => {ALT.format(view)}.includes(part)", arg=part, timeout=LONG)
+    page.wait_for_function(f"part => {ALT.format(view)}.includes(part)", arg=part)
     return page.evaluate(ALT.format(view))
 
 
@@ -25,7 +25,7 @@ def test_a_training_run_is_inspected_and_steered(visit):
     page.fill("#inspect-text textarea", "Mood? The tired nurse wept by the waves.")
     page.fill("#inspect-options textarea", "a happy feeling\na sad feeling")
     page.click("#inspect-ask")
-    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run mine first')", timeout=LONG)
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('press Run mine first')")
     press_run(page, 3)
     page.click("#inspect-ask")
     first = words(page, "inspect", "Accuracy on mood")
@@ -56,7 +56,7 @@ def test_a_training_run_is_inspected_and_steered(visit):
     assert shot(page, "inspect") != before
     page.fill("#inspect-text textarea", "")
     page.click("#inspect-ask")
-    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('it is empty')", timeout=LONG)
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('it is empty')")
     assert note(page) == "text: it is empty; give a sentence and at least one option."
 
 
@@ -66,7 +66,7 @@ def test_slow_motion_walks_through_its_stages(visit):
     page.click("#pause")
     wait(page, "MoSLD.state === 'paused'")
     open_tab(page, "Look inside/Slow motion")
-    page.wait_for_selector(".walk-next:visible", timeout=LONG)
+    page.wait_for_selector(".walk-next:visible")
     seen = []
     for stage in range(6):
         assert page.inner_text("[aria-current=step]") == f"{stage + 1} {('x', 'gate', 'mask', 'A x', 'B', 'sum')[stage]}"
@@ -83,9 +83,9 @@ def test_slow_motion_walks_through_its_stages(visit):
     assert re.search(r"“\w+” — number 1 of 128: -?[\d.e-]+\nthe frozen linear", page.inner_text("#lab-tip"))
     page.get_by_role("button", name="3 mask").click()
     choose(page, "slow-mode", "evaluation")
-    page.wait_for_function("document.querySelector('.walk-hint').textContent.includes('In evaluation nothing is dropped')", timeout=LONG)
+    page.wait_for_function("document.querySelector('.walk-hint').textContent.includes('In evaluation nothing is dropped')")
     page.click(".walk-play")
-    page.wait_for_function("document.querySelector('.walk-hint').textContent.startsWith('4. ')", timeout=LONG)
+    page.wait_for_function("document.querySelector('.walk-hint').textContent.startsWith('4. ')")
     page.get_by_role("button", name="Stop", exact=True).click()
     assert page.inner_text(".walk-play") == "Play"
 

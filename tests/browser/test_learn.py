@@ -1,6 +1,6 @@
 """Lessons on the real page: the picture beside the text, nothing told before the guess, recorded runs without a place, one thing to try."""
 
-from browser_helpers import LONG, faults, look, painted, room, wait
+from browser_helpers import faults, look, painted, room, wait
 
 from mosld.ui.learn.lessons import LESSONS
 
@@ -41,7 +41,7 @@ def test_the_answer_comes_after_the_guess_and_the_guess_is_in_the_picture(page):
     page.locator(".lab-guesses button").nth(1).click()
     page.wait_for_function("document.querySelector('#figure-lesson').innerText.includes('your guess')")
     page.click("#lesson-play")
-    page.wait_for_selector("#lesson-answer", timeout=LONG)
+    page.wait_for_selector("#lesson-answer")
     told = page.evaluate("MoSLD.told")
     answer = page.inner_text("#lesson-answer").replace("\n", " ")
     assert told["sentence"] in answer and LESSONS[0].answers[told["answer"]] in answer
@@ -53,7 +53,7 @@ def test_what_was_trained_alone_stands_beside(page):
     opened(page, 2)
     page.locator(".lab-guesses button").first.click()
     page.click("#lesson-play")
-    page.wait_for_selector("#lesson-answer", timeout=LONG)
+    page.wait_for_selector("#lesson-answer")
     page.wait_for_function("document.querySelector('#figure-lesson').innerText.includes('mood alone')")
     assert page.evaluate("MoSLD.header.tasks[MoSLD.pick.task]") == "mood"
 
@@ -81,7 +81,7 @@ def test_a_lesson_is_run_and_its_answer_read_from_that_run(visit):
     page.locator(".lab-guesses button").first.click()
     page.click("#lesson-run")
     wait(page, "!MoSLD.replay && MoSLD.frames.length > 1")
-    page.wait_for_function("document.querySelector('#lesson-answer')?.innerText.includes('Your run shows')", timeout=3 * LONG)
+    page.wait_for_function("document.querySelector('#lesson-answer')?.innerText.includes('Your run shows')")
     assert page.inner_text("#lesson-run") == "Run it again, another seed" and LESSONS[0].runs[0].to_url() in page.url
 
 

@@ -1,6 +1,6 @@
 """The Merge tab on the real page: train two small adapters, move a slider, merge, look inside; axe, keys and phones."""
 
-from browser_helpers import LONG, cut_off, faults, open_tab, shot
+from browser_helpers import cut_off, faults, open_tab, shot
 
 TWO = "?c=1!t.world/mood,world/place"
 
@@ -13,13 +13,13 @@ def opened(page):
 
 
 def idle(page):
-    page.wait_for_function("!document.querySelector('#merge-train').disabled && document.querySelector('#merge-stop-train').disabled", timeout=LONG)
+    page.wait_for_function("!document.querySelector('#merge-train').disabled && document.querySelector('#merge-stop-train').disabled")
 
 
 def press(page, name: str):
     """Press a button and wait until it has done its work."""
     page.click(f"#merge-{name}")
-    page.wait_for_function("document.querySelector('#merge-train').disabled", timeout=LONG)
+    page.wait_for_function("document.querySelector('#merge-train').disabled")
     idle(page)
 
 
@@ -49,7 +49,7 @@ def test_train_slide_merge_and_look_inside(visit):
     page.focus("#merge-lam-0 input[type=range]")
     for _ in range(6):
         page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('#figure-merge_now canvas').getAttribute('aria-label').includes('mood with λ 0.60')", timeout=LONG)
+    page.wait_for_function("document.querySelector('#figure-merge_now canvas').getAttribute('aria-label').includes('mood with λ 0.60')")
     assert shot(page, "merge_now") != before
     page.click("#merge-settings > button")
     page.fill("#merge-ada-steps input", "3")
@@ -68,13 +68,13 @@ def test_train_slide_merge_and_look_inside(visit):
     page.fill("#merge-ada-steps input", "-3")
     page.keyboard.press("Tab")
     page.click("#merge-merge")
-    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('ada_steps: -3 is not allowed')", timeout=LONG)
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('ada_steps: -3 is not allowed')")
 
 
 def test_stop_and_go_on(visit):
     page = opened(visit(TWO))
     page.click("#merge-train")
-    page.wait_for_function("document.querySelector('#merge-told-train').textContent.includes('step')", timeout=LONG)
+    page.wait_for_function("document.querySelector('#merge-told-train').textContent.includes('step')")
     page.click("#merge-stop-train")
     idle(page)
     page.wait_for_function("document.querySelector('#merge-told-train').textContent.includes('Stopped.')")

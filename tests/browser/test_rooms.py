@@ -6,7 +6,6 @@ import urllib.request
 import pytest
 from browser_helpers import (
     FAST,
-    LONG,
     PATIENCE,
     QUICK,
     cut_off,
@@ -55,7 +54,7 @@ def test_rooms_stand_in_the_address_and_back_goes_back(visit):
 def test_run_pause_step_and_reset(visit):
     page = visit(FAST)
     press_run(page, 3)
-    assert page.locator(".lab-track input").get_attribute("max") == "200"  # the scrubber ends at the planned step
+    assert page.locator(".lab-track input").get_attribute("max") == "3000"  # the scrubber ends at the planned step
     page.click("#pause")
     wait(page, "MoSLD.state === 'paused'")
     stopped = frames(page)
@@ -113,7 +112,7 @@ def test_looking_costs_no_seat(taken):
     wait(page, "MoSLD.name === 'lesson-1'")
     page.locator(".lab-guesses button").first.click()
     page.click("#lesson-play")
-    page.wait_for_selector("#lesson-answer", timeout=LONG)
+    page.wait_for_selector("#lesson-answer")
     assert "The recorded run shows" in page.inner_text("#lesson-answer")
     for place in ("Look inside/Words", "Look inside/Norms", "Look inside/Geometry", "Compare/Runs", "Compare/Seeds", "Compare/Merging", "Take away"):
         open_tab(page, place)
@@ -167,14 +166,14 @@ def test_bad_input_is_one_sentence_and_a_visitors_text_is_text(visit, tmp_path):
     page.click("#fold-tasks > button")
     page.fill("#knob-weights textarea, #knob-weights input", "${1+1} \\ <b>")
     page.keyboard.press("Tab")
-    page.wait_for_function("document.querySelector('#facts').innerText.includes('${1+1}')", timeout=LONG)  # as it was typed
+    page.wait_for_function("document.querySelector('#facts').innerText.includes('${1+1}')")  # as it was typed
     page.fill("#knob-weights textarea, #knob-weights input", "")
     file = tmp_path / "mine.jsonl"
     rows = [json.dumps({"question": f"Is {n} `even`?", "options": ["yes", "no"], "answer": n % 2}) for n in range(20)]
     file.write_text("\n".join([*rows[:2], "no json", *rows[2:]]))
     page.click("#fold-own > button")
     page.set_input_files("#fold-own input[type=file]", str(file))
-    page.wait_for_function("document.querySelector('#own-read').innerText.includes('line 3')", timeout=LONG)
+    page.wait_for_function("document.querySelector('#own-read').innerText.includes('line 3')")
     assert "`even`" in page.inner_text("#own-read")
 
 
@@ -194,8 +193,8 @@ def test_a_change_during_the_run_acts_and_a_method_that_fixes_it_says_so(visit):
     press_run(page, 2)
     page.fill("#knob-dropout input[type=number]", "0.5")
     page.press("#knob-dropout input[type=number]", "Enter")
-    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('LoRA fixes')", timeout=LONG)
-    page.wait_for_function("document.querySelector('#knob-dropout input[type=number]').value === '0'", timeout=LONG)  # the run's value
+    page.wait_for_function("document.querySelector('.lab-note').textContent.includes('LoRA fixes')")
+    page.wait_for_function("document.querySelector('#knob-dropout input[type=number]').value === '0'")  # the run's value
     rest(page)
 
 

@@ -12,8 +12,6 @@ from mosld.ui.learn.lessons import LESSONS
 from mosld.ui.record import recorded, runs
 from mosld.ui.watch.questions import QUESTIONS
 
-LONG = 30_000
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -55,10 +53,10 @@ def test_its_size_and_that_it_holds_every_recorded_run(folder):
 
 def test_every_question_plays_after_the_guess(visit):
     page = visit("watch")
-    page.wait_for_function("MoSLD.frames.length > 1", timeout=LONG)
+    page.wait_for_function("MoSLD.frames.length > 1")
     for name, question in QUESTIONS.items():
         page.click(f".lab-question[data-name={name}]")
-        page.wait_for_function("name => MoSLD.name === name && MoSLD.frames.length > 1", arg=name, timeout=LONG)
+        page.wait_for_function("name => MoSLD.name === name && MoSLD.frames.length > 1", arg=name)
         assert page.inner_text(".lab-says") == question.title and page.is_hidden(".lab-outcome")
         page.click(".lab-ask button >> nth=0")
         page.wait_for_function("!document.querySelector('.lab-outcome').hidden")
@@ -76,7 +74,7 @@ def test_every_lesson_guesses_first_and_reveals(visit):
         assert "Choose an answer first" in page.inner_text(".lab-told")
         page.click(".lab-guesses button >> nth=1")
         page.click("#lesson-play")
-        page.wait_for_selector("#lesson-answer", timeout=LONG)
+        page.wait_for_selector("#lesson-answer")
         told = page.inner_text("#lesson-answer")
         assert f"You predicted: {lesson.answers[1]}." in told and "The recorded run shows" in told
         assert page.is_hidden("#lesson-run")  # nothing can be trained here
@@ -90,18 +88,18 @@ def test_the_index_leads_to_every_question_and_lesson_and_the_report_leads_back(
     assert {f"watch.html?question={name}" for name in QUESTIONS} | {f"learn.html?lesson={n + 1}" for n in range(len(LESSONS))} <= set(links)
     last = list(QUESTIONS)[-1]
     page.click(f'a[href="watch.html?question={last}"]')
-    page.wait_for_function("name => MoSLD.name === name && MoSLD.frames.length > 1", arg=last, timeout=LONG)
+    page.wait_for_function("name => MoSLD.name === name && MoSLD.frames.length > 1", arg=last)
     assert page.inner_text(".lab-says") == QUESTIONS[last].title
     page.click("nav >> text=Claims")
     assert page.evaluate("[...document.querySelectorAll('td')].every((c) => c.scrollWidth <= c.clientWidth + 1)")
     page.click("nav >> text=MoSLD Lab")
     page.click('a[href="learn.html?lesson=4"]')
-    page.wait_for_function("document.querySelector('#lesson-title').textContent.startsWith('4.')", timeout=LONG)
+    page.wait_for_function("document.querySelector('#lesson-title').textContent.startsWith('4.')")
 
 
 def test_keys_move_the_run(visit):
     page = visit("watch")
-    page.wait_for_function("MoSLD.frames.length > 1", timeout=LONG)
+    page.wait_for_function("MoSLD.frames.length > 1")
     page.evaluate("MoSLD.seek(null)")
     last = page.evaluate("MoSLD.index()")
     page.keyboard.press("ArrowLeft")
@@ -111,7 +109,7 @@ def test_keys_move_the_run(visit):
         if page.evaluate("document.activeElement.classList.contains('lab-question')"):
             break
     page.keyboard.press("Enter")
-    page.wait_for_function("MoSLD.asking !== null && MoSLD.replay", timeout=LONG)
+    page.wait_for_function("MoSLD.asking !== null && MoSLD.replay")
 
 
 @pytest.mark.parametrize("width, height", [(1366, 768), (390, 844)])
@@ -120,7 +118,7 @@ def test_keys_move_the_run(visit):
 def test_every_page_fits_and_is_accessible(visit, name, width, height, scheme):
     page = visit(name, width, height, scheme)
     if name != "index":
-        page.wait_for_function("MoSLD.frames.length > 1", timeout=LONG)
+        page.wait_for_function("MoSLD.frames.length > 1")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
     found = Axe().run(page, options={"preload": False}).response["violations"]  # it would fetch the style sheet, which a file may not

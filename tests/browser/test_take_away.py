@@ -7,7 +7,7 @@ import re
 import zipfile
 
 import pytest
-from browser_helpers import FAST, LONG, faults, open_tab, press_run, wait
+from browser_helpers import FAST, faults, open_tab, press_run, wait
 
 VALUES = """() => ({
   arms: MoSLD.header.arms, tasks: MoSLD.header.tasks, linears: MoSLD.header.linears,
@@ -107,14 +107,14 @@ def test_the_replay_holds_the_numbers_of_the_csv(replay, taken):
 def test_scrubbing_and_hover_show_the_numbers_of_that_step(replay, taken):
     tables, page = taken[1], replay()
     last = max(int(r["step"]) for r in tables["losses"])
-    assert page.inner_text(".lab-step") == f"step {last} / 200"
+    assert page.inner_text(".lab-step") == f"step {last} / 3000"
     cell = {"arm": "dropout 0", "layer": "3", "target": "q", "task": "world/mood", "expert": "0"}
     row = next(r for r in tables["gates"] if int(r["step"]) >= 4 and cell.items() <= r.items())  # a batch may hold no token of a task
     page.focus(".lab-track input")
     page.keyboard.press("Home")
     for _ in range(int(row["step"])):
         page.keyboard.press("ArrowRight")
-    page.locator(".lab-step", has_text=f"step {row['step']} / 200").wait_for()
+    page.locator(".lab-step", has_text=f"step {row['step']} / 3000").wait_for()
     page.wait_for_timeout(300)
     page.locator("#figure-routers [aria-label^='mood, layer 4 q, expert 1:']").hover()
     tip = page.inner_text("#lab-tip")
@@ -151,7 +151,7 @@ def test_the_tab_without_a_run_with_one_and_for_axe(visit, tmp_path):
     open_tab(page, "Take away")
     assert page.inner_text(".lab-take-run").startswith("There is no run of yours yet")
     page.click("#take-script")
-    page.wait_for_selector(".lab-note[data-kind=error]", timeout=LONG)  # in sight, in this room
+    page.wait_for_selector(".lab-note[data-kind=error]")  # in sight, in this room
     assert page.inner_text(".lab-note") == "run: there is none to look into yet; press Run mine first."
     open_tab(page, "Watch")  # where the bar is
     assert page.inner_text(".lab-note") == ""

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from browser_helpers import LONG
 
 CODE = "${window.hit=1}`\\x{{1}}<b onclick=hit>"
 
@@ -20,7 +19,7 @@ def calm(visit):
 @pytest.mark.parametrize("key", ["tg", "t", "m"])
 def test_a_link(calm, key):
     page = calm(f"?c=1!{key}.%24%7Bwindow.hit%3D1%7D%60")
-    page.wait_for_function("document.body.textContent.includes('${window.hit=1}`')", timeout=LONG)
+    page.wait_for_function("document.body.textContent.includes('${window.hit=1}`')")
 
 
 def test_the_shown_helper_takes_every_kind_of_text(calm):
@@ -54,12 +53,12 @@ def test_a_field_and_a_file(calm, tmp_path):
     page.click("#fold-tasks > button")
     page.fill("#knob-weights input, #knob-weights textarea", "1,${window.hit=1}\\`")
     page.keyboard.press("Tab")
-    page.wait_for_function("document.querySelector('#facts').textContent.includes('${window.hit=1}\\\\`')", timeout=LONG)
+    page.wait_for_function("document.querySelector('#facts').textContent.includes('${window.hit=1}\\\\`')")
     page.fill("#knob-weights input, #knob-weights textarea", "")
     rows = [json.dumps({"question": f"{CODE} {n}?", "options": [CODE, "no"], "answer": n % 2}) for n in range(60)]
     file = tmp_path / "${window.hit=1}`.jsonl"
     file.write_text("\n".join([*rows, "{"]))
     page.click("#fold-own > button")
     page.set_input_files("#fold-own input[type=file]", str(file))
-    page.wait_for_function("document.querySelector('#own-read').textContent.includes('line 61')", timeout=LONG)
+    page.wait_for_function("document.querySelector('#own-read').textContent.includes('line 61')")
     assert CODE in page.text_content("#own-read")

@@ -3,7 +3,7 @@
 import colorsys
 import re
 
-from browser_helpers import FAST, LONG, drawn, faults, frames, look, note, open_tab, painted, press_run, wait
+from browser_helpers import FAST, drawn, faults, frames, look, note, open_tab, painted, press_run, wait
 
 from mosld.tasks import example
 
@@ -276,7 +276,7 @@ def test_a_tooltip_follows_the_run_and_a_tap_shows_it(visit):
     page.touchscreen.tap(box["x"] + 20, box["y"] + 10)
     first = page.inner_text("#lab-tip")
     assert "Expert 1" in first
-    page.wait_for_function("first => document.querySelector('#lab-tip').innerText !== first", arg=first, timeout=LONG)
+    page.wait_for_function("first => document.querySelector('#lab-tip').innerText !== first", arg=first)
     page.click("#pause")
     wait(page, "MoSLD.state === 'paused'")
     assert frames(page) > 4 and note(page).startswith("Paused at step")

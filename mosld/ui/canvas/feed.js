@@ -53,6 +53,7 @@
   // Wishes go to the server one after another, so that the last one counts, and none before the settings of the page's address, or of a question
   // just chosen, stand in the controls. `M.answered` is called by the page's events once they are (`lab.py`).
   let line = new Promise((done) => { M.answered = done; setTimeout(done, 60000); });
+  line.then(() => { M.ready = true; }); // what is typed into controls before that is overwritten
   M.wishes = 0; // on their way
   M.wish = (send) => {
     M.wishes += 1;
