@@ -41,9 +41,9 @@ def client(url):
 def ended(client):
     """What a whole run answered, and its frames read in two calls."""
     job = client.submit(RunConfig(**SETTINGS).to_json(), api_name="/start_run")
-    last = job.result(timeout=120)
-    first = client.submit(0, 5, api_name="/read_frames").result(timeout=30)
-    return last, first, client.submit(first["next"], api_name="/read_frames").result(timeout=30)
+    last = job.result(timeout=600)
+    first = client.submit(0, 5, api_name="/read_frames").result(timeout=600)
+    return last, first, client.submit(first["next"], api_name="/read_frames").result(timeout=600)
 
 
 def test_only_the_api_is_public(client):
@@ -67,7 +67,7 @@ def test_a_run_and_its_frames(ended):
 
 
 def test_frames_without_probes(client, ended):
-    answer = client.submit(1, 3, False, api_name="/read_frames").result(timeout=30)
+    answer = client.submit(1, 3, False, api_name="/read_frames").result(timeout=600)
     assert [f["step"] for f in answer["frames"]] == [1, 2, 3]
     assert all(a["linears"] is None for f in answer["frames"] for a in f["arms"])
     assert [f["arms"][0]["loss"] for f in answer["frames"]] == [f["arms"][0]["loss"] for f in ended[1]["frames"][1:4]]
@@ -75,7 +75,7 @@ def test_frames_without_probes(client, ended):
 
 def test_a_text_is_routed(client, ended):
     def route(**extra):
-        return client.submit("mood: the dog was happy", ["sad", "happy", "angry"], api_name="/route_text", **extra).result(timeout=30)
+        return client.submit("mood: the dog was happy", ["sad", "happy", "angry"], api_name="/route_text", **extra).result(timeout=600)
 
     answer = route(arm=1, layer=2, target="v")
     (linear,) = answer["linears"]
@@ -110,7 +110,7 @@ def test_a_text_is_routed(client, ended):
 )
 def test_refusals_are_one_sentence(client, ended, endpoint, arguments, words):
     with pytest.raises(AppError) as caught:
-        client.submit(api_name=endpoint, **arguments).result(timeout=30)
+        client.submit(api_name=endpoint, **arguments).result(timeout=600)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -133,15 +133,15 @@ def test_lists(client):
 def test_a_session_of_its_own_and_a_cancelled_job(url, ended):
     other = Client(url, verbose=False)
     try:
-        assert other.submit(api_name="/read_frames").result(timeout=30) == {"state": "idle", "frames": [], "next": 0}
+        assert other.submit(api_name="/read_frames").result(timeout=600) == {"state": "idle", "frames": [], "next": 0}
         job = other.submit(RunConfig(**{**SETTINGS, "steps": 5000}).to_json(), api_name="/start_run")
-        end = time.monotonic() + 60
-        while not other.submit(0, 1, False, api_name="/read_frames").result(timeout=30)["frames"] and time.monotonic() < end:
+        end = time.monotonic() + 300
+        while not other.submit(0, 1, False, api_name="/read_frames").result(timeout=600)["frames"] and time.monotonic() < end:
             time.sleep(0.1)
         job.cancel()
-        while other.submit(0, 1, False, api_name="/read_frames").result(timeout=30)["state"] == "running" and time.monotonic() < end:
+        while other.submit(0, 1, False, api_name="/read_frames").result(timeout=600)["state"] == "running" and time.monotonic() < end:
             time.sleep(0.1)
-        answer = other.submit(0, 100, False, api_name="/read_frames").result(timeout=30)
+        answer = other.submit(0, 100, False, api_name="/read_frames").result(timeout=600)
         assert answer["state"] == "paused" and answer["frames"]
     finally:
         other.close()

@@ -156,7 +156,7 @@ def test_a_closed_page_stops_the_tasks_alone(lab):
     next(stream)
     work = lab.visitor(VISITOR).tabs["compare-alone"]
     stream.close()
-    work.thread.join(20)
+    work.thread.join(300)
     assert not work.thread.is_alive() and work.halt.is_set()
 
 

@@ -44,7 +44,7 @@ def ask(page):
     """ask(method, path, body, **headers): (status, headers, body). Names in capitals with _ for - are headers; Host may be any."""
 
     def call(method, path, body=None, **headers):
-        line = http.client.HTTPConnection("127.0.0.1", page.server_port, timeout=60)
+        line = http.client.HTTPConnection("127.0.0.1", page.server_port, timeout=600)
         try:
             line.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
             answer = line.getresponse()
@@ -149,7 +149,7 @@ def test_a_call_that_nobody_reads_ends_and_makes_room(ask, page, monkeypatch):
     for number in range(6):  # made-up sessions, whose answers nobody fetches
         body = json.dumps({"data": ['{"tasks": "world/mood", "steps": 5000, "batch": 2}'], "fn_index": which, "session_hash": f"madeup{number}"})
         assert ask("POST", "/gradio_api/queue/join", body, Content_Type="application/json")[0] == 200
-    end = time.monotonic() + 90
+    end = time.monotonic() + 300
     while time.monotonic() < end and (any(s.busy for s in page.sessions._keys.values()) or page.sessions.places.busy):
         time.sleep(0.2)
     assert page.sessions.places.busy == 0 and not any(s.busy for s in page.sessions._keys.values())
@@ -248,7 +248,7 @@ def test_runs_take_turns_and_a_first_picture_comes_before_the_others():
         time.sleep(0.005)
     turns.give()
     [t.join() for t in threads]
-    assert newest.wait(5) and order[0] == "first" and turns._free == 1
+    assert newest.wait(300) and order[0] == "first" and turns._free == 1
     assert sorted(order[1:4]) == ["a", "b", "c"] and sorted(order[4:7]) == ["a", "b", "c"]  # each in turn
 
 

@@ -151,5 +151,5 @@ def test_it_answers_during_the_wait_between_two_slow_steps(tmp_path):
     seen = data(tab.ask(WHO, TEXT, OPTIONS, *NOBODY))
     assert session.state == "running" and session.trainer.step == 0 and seen["where"] == "dropout 0, step 0, layer 1, q"
     session.pause()
-    reader.join(20)
+    reader.join(300)
     assert not reader.is_alive() and session.state == "paused"

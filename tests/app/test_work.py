@@ -59,5 +59,5 @@ def test_closing_the_reports_ends_the_thread(session):
     reports = work.reports(session)
     next(reports)
     reports.close()
-    work.thread.join(10)
+    work.thread.join(300)
     assert not work.thread.is_alive()

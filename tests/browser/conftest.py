@@ -38,7 +38,7 @@ def server(browser):
     process = start(port, MOSLD_VISITORS=64, MOSLD_FRAMES="http://localhost:*")
     yield f"http://127.0.0.1:{port}/"
     process.terminate()
-    process.wait(20)
+    process.wait(300)
 
 
 def _visits(browser, server):

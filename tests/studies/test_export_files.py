@@ -116,7 +116,7 @@ def test_the_script_repeats_the_run(changed, tmp_path):
     (tmp_path / path.name).write_text(path.read_text())
     # the script needs the package, which stands beside the tests here, and promises the same numbers for as many threads as the run had
     installed = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": log.versions["threads"]}
-    done = subprocess.run([sys.executable, "run.py", "kept"], cwd=tmp_path, env=installed, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "run.py", "kept"], cwd=tmp_path, env=installed, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     again = RunLog.load(tmp_path / "kept")
     assert again.frames == portable(log).frames  # every number of every step
