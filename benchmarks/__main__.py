@@ -15,7 +15,7 @@ PARTS = {
     "steps": ("whole training steps of nano, MiniLM and a small LLaMA", 70),
     "arms": ("two arms beside one in the Trainer, and the cost of probing", 35),
     "memory": ("what a forward pass keeps for its backward pass", 15),
-    "app": ("the app: start to page, Run to first frame, frames a second", 40),
+    "app": ("the app: start to page, Run to first frame, frames a second, a browser's main thread", 75),
     "compiled": ("steps of a small LLaMA under torch.compile, adapters in the graph and left out of it, most of it compiling", 400),
     "gpu": ("on a CUDA device: LLaMA-7B-shaped layers in bfloat16, one linear, 20 small runs at once, peak memory", 120),
 }

@@ -5,6 +5,7 @@ import re
 
 from browser_helpers import FAST, drawn, faults, frames, look, note, open_tab, painted, press_run, wait
 
+from benchmarks.app import GIVE
 from mosld.tasks import example
 
 # Words in sight that are no control: what a button, menu or mark says is read when it is needed.
@@ -301,6 +302,16 @@ def test_many_frames_are_drawn_no_more_often_than_anybody_sees(page):
     )
     assert 5 < drawn <= milliseconds / 100 + 3
     page.wait_for_function("document.querySelector('.lab-step').textContent === 'step 199 / 150'")
+
+
+def test_a_frame_costs_about_one_layout(page):
+    """Nothing is measured between two things that are written: all pictures of a frame are laid out at once, none where nothing in it changed."""
+    line, count = page.context.new_cdp_session(page), 30
+    line.send("Performance.enable")
+    layouts = lambda: next(m["value"] for m in line.send("Performance.getMetrics")["metrics"] if m["name"] == "LayoutCount")  # noqa: E731
+    before = layouts()
+    page.evaluate(GIVE, [count, 125])
+    assert 0.1 * count < layouts() - before <= 1.6 * count  # 1.1 measured; 3.1 where each picture asks for its width
 
 
 def test_the_page_before_its_first_picture_is_light(browser, server):

@@ -4,7 +4,7 @@
 // - The key is the run's: the tab keeps it over a reload, the browser for the next visit. Events: `attach` (the server does not know the key
 //   any more), `rest` (a run that was on its way has come to rest).
 ((M) => {
-  const BUSY = ["waiting", "loading", "running"], CALM = 15000, DOWN = "The line to the lab is down. Trying again …";
+  const CALM = 15000, DOWN = "The line to the lab is down. Trying again …";
   M.url = (path) => new URL(path, `${(window.gradio_config && window.gradio_config.root) || "."}/`.replace(/^\.\//, document.baseURI)).href;
   M.file = (name) => fetch(M.url(`lab/file/${name}`)).then((r) => (r.ok ? r.json() : Promise.reject(new Error(`${name}: ${r.status}`))));
 
@@ -22,7 +22,7 @@
     if (m.k === "clear") Object.assign(at, { run: -1, at: 0 });
     if (m.mark) at.mark = m.mark;
     if (M.receive(text) === false) Object.assign(at, { run: -1, at: 0 }); // the page shows something else: from the start
-    const now = BUSY.includes(m.state || M.state);
+    const now = M.busy();
     if (busy && !now) tell("rest");
     busy = now;
   }

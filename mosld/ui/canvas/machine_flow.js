@@ -113,7 +113,7 @@
       ends(pen, key, at, g, model, i);
     });
     M.scale(pen, plan.scale);
-    if (M.state === "loading" || M.state === "waiting" || M.state === "ready") veil(pen, width, plan.height);
+    if (M.busy() && M.state !== "running") veil(pen, width, plan.height);
     pen.end();
     return plan.height;
   };

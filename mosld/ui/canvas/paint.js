@@ -54,12 +54,11 @@
   // stamp(): the picture is drawn anew only where it changed; busy(): words may wait.
   function figure(element, view, source) {
     const canvas = element.querySelector("canvas"), words = element.querySelector(".lab-say"), ctx = canvas.getContext("2d");
-    let hits = [], width = 0, dirty = true, ring = null, spoken = 0, later = 0, visible = true, stamp = "", asked = false, over = null;
+    let hits = [], width = canvas.parentElement.clientWidth, dirty = true, ring = null, spoken = 0, later = 0, visible = true, stamp = "", asked = false, over = null;
     const g = { ctx, hit: (x, y, w, h, text) => hits.push({ x, y, w, h, text }) };
 
     function draw() {
       dirty = false;
-      width = canvas.parentElement.clientWidth;
       const data = source.data(), room = data || source.coming(), height = room ? view.height(room, width) : 220, ratio = window.devicePixelRatio || 1;
       canvas.parentElement.style.height = height + "px";
       if (!width || !visible) { dirty = true; return; }
@@ -85,8 +84,7 @@
     }
     // What an empty picture says: what is being done, or what is to be done.
     function waits() {
-      const busy = ["waiting", "loading", "running"].includes(M.state);
-      return source.asked && source.asked() ? "The run is asked …" : busy ? M.waiting() : view.empty ? view.empty() : M.waiting();
+      return source.asked && source.asked() ? "The run is asked …" : M.busy() ? M.waiting() : view.empty ? view.empty() : M.waiting();
     }
     function speak() {
       const now = Date.now(), data = source.data();
@@ -95,7 +93,7 @@
       spoken = now;
       if (!data) return;
       const text = view.say(data);
-      if (words.textContent !== text) words.textContent = text;
+      M.write(words, text);
       canvas.setAttribute("aria-label", text);
     }
     function outline(b) {
@@ -106,7 +104,7 @@
     }
     const mark = () => { dirty = true; if (!asked) { asked = true; requestAnimationFrame(() => { asked = false; draw(); }); } };
     M.on((what) => { if (what === "theme") mark(); });
-    new ResizeObserver(() => { if (canvas.parentElement.clientWidth !== width) mark(); }).observe(canvas.parentElement);
+    new ResizeObserver(([e]) => { if (Math.round(e.contentRect.width) !== width) { width = Math.round(e.contentRect.width); mark(); } }).observe(canvas.parentElement);
     new IntersectionObserver((e) => { visible = e[e.length - 1].isIntersecting; if (visible && dirty) draw(); }, { rootMargin: "200px" }).observe(canvas);
 
     const find = (x, y) => {

@@ -68,7 +68,9 @@
 
   M.smallViews = {
     answers: {
-      title: "Right answers", say: () => told(M.pick.task)().replace(/\n/g, ". ") + " Enter shows each task.",
+      title: "Right answers",
+      stamp: (f) => [M.at === null, M.frames.length, f.step], // what its drawing depends on, beside run, question and selection
+      say: () => told(M.pick.task)().replace(/\n/g, ". ") + " Enter shows each task.",
       draw(pen, W, H = 116) {
         const each = M.each, tasks = M.header ? names() : [];
         pen.begin(W, H);
@@ -97,6 +99,7 @@
     },
     reads: {
       title: "What does the router read?",
+      stamp: () => (M.header && M.frames.length ? JSON.stringify(rows().map((r) => r.arms)) : ""),
       say: () => rows().map((r) => `${r.name}: ${r.arms.map((a) => `${M.header.arms[a.arm]} ${M.number(a.v)}${a.none === null ? "" : `, untrained ${M.number(a.none)}`}`).join("; ")}`).join(". ") || "No router has been read yet.",
       draw(pen, W, H = 116) {
         pen.begin(W, H);
@@ -131,6 +134,7 @@
     },
     routers: {
       title: "Every router at once",
+      stamp: (f) => [M.header && M.frames.length > 0, f.probed],
       say: () => { const p = M.header && M.frames.length && M.shown().arms[M.pick.arm].probe; return p ? `Shares of each task's words by linear and expert, arm ${M.header.arms[M.pick.arm]}.` : "No router has been probed yet."; },
       draw(pen, W, H = 116) {
         const arm = M.pick.arm, infos = M.header ? M.header.linears[arm] : [], f = M.header && M.shown(), probe = f && f.arms[arm].probe, E = Math.max(1, ...infos.map((x) => x[2]));

@@ -210,6 +210,9 @@ window.MoSLD = window.MoSLD || (() => {
   // The frame at a step, or the last before it.
   S.frameAt = (step) => { let i = 0; while (i + 1 < S.frames.length && S.frames[i + 1].step <= step) i++; return i; };
 
+  S.busy = () => ["waiting", "loading", "running"].includes(S.state);
+  // A text that is there already is not written again: that would cost a layout.
+  S.write = (el, text) => { if (el.textContent !== text) el.textContent = text; };
   // What a button of the page is called, or "" where it is not there: a text that names one asks it.
   S.button = (id) => { const b = document.getElementById(id); return b ? b.textContent.trim() : ""; };
   S.orRun = () => (S.button("run") ? `, or press ${S.button("run")}` : "");

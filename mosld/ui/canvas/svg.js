@@ -5,8 +5,16 @@
 // - The whole picture is one tab stop; arrow keys go from mark to mark.
 ((M) => {
   const NS = "http://www.w3.org/2000/svg", LEAST = 110; // milliseconds between two drawings while frames stream
-  const ruler = document.createElement("canvas").getContext("2d");
-  M.measure = (text, size = 12, weight = 400) => { ruler.font = M.font(size, weight); return ruler.measureText(text).width; };
+  const ruler = document.createElement("canvas").getContext("2d"), widths = new Map();
+  M.measure = (text, size = 12, weight = 400) => {
+    const key = `${size} ${weight} ${text}`;
+    if (!widths.has(key)) {
+      if (widths.size > 2000) widths.clear();
+      ruler.font = M.font(size, weight);
+      widths.set(key, ruler.measureText(text).width);
+    }
+    return widths.get(key);
+  };
   M.wrap = (text, width, size, weight) => {
     const out = [""];
     for (const word of String(text || "").split(" ")) {
@@ -30,14 +38,16 @@
 
   M.pen = (root) => {
     const kept = new Map();
-    let used = new Set(), cursor = null, tipped = null;
+    let used = new Set(), cursor = null, tipped = null, size = "";
     const said = (el) => (typeof el.tip === "function" ? el.tip() : el.tip) || "";
     const marks = () => [...root.querySelectorAll("[data-mark]")];
     const P = {
       root,
       begin(width, height) {
-        root.setAttribute("viewBox", `0 0 ${width} ${height}`);
-        root.setAttribute("height", height);
+        if (size !== (size = `0 0 ${width} ${height}`)) { // set anew it would lay out every text anew
+          root.setAttribute("viewBox", size);
+          root.setAttribute("height", height);
+        }
         used = new Set();
         cursor = root.firstChild;
       },
@@ -50,11 +60,11 @@
           kept.set(key, el);
         }
         used.add(key);
-        const now = { ...attributes };
-        if (more.act || more.name) Object.assign(now, { "data-mark": key, tabindex: "-1", role: more.act ? "button" : "img", "aria-label": more.name || said({ tip: more.tip }) });
-        for (const [name, value] of Object.entries(now)) if (el.was[name] !== value) { el.setAttribute(name, value); el.was[name] = value; }
-        for (const name of Object.keys(el.was)) if (!(name in now)) { el.removeAttribute(name); delete el.was[name]; }
-        if (more.text !== undefined && el.textContent !== String(more.text)) el.textContent = more.text;
+        const was = el.was, now = more.act || more.name ? { ...attributes, "data-mark": key, tabindex: "-1", role: more.act ? "button" : "img", "aria-label": more.name || said({ tip: more.tip }) } : attributes;
+        for (const name in now) if (was[name] !== now[name]) el.setAttribute(name, now[name]);
+        for (const name in was) if (!(name in now)) el.removeAttribute(name);
+        el.was = now;
+        if (more.text !== undefined && el.told !== more.text) el.textContent = el.told = more.text;
         el.tip = more.tip;
         el.act = more.act;
         el.far = more.far;
@@ -109,11 +119,10 @@
   // while frames stream at most once in `least` milliseconds.
   M.picture = (place, label, draw, stamp, least = LEAST) => {
     const svg = M.makeSvg("svg", { role: "group", tabindex: "0", width: "100%", class: "lab-svg", "aria-label": label }, place), pen = M.pen(svg);
-    let asked = false, visible = true, last = "", painted = 0;
+    let asked = false, visible = true, last = "", painted = 0, timer = 0, width = place.clientWidth; // asked for anew at each drawing it would cost a layout
     function paint() {
       asked = false;
       painted = Date.now();
-      const width = place.clientWidth;
       if (!width || !visible) return;
       const now = stamp ? [width, stamp()].join() : "";
       if (stamp && now === last) return;
@@ -121,9 +130,17 @@
       pen.height = draw(pen, width);
       svg.drawn = (svg.drawn || 0) + 1;
     }
-    const mark = (force) => { if (force) last = ""; if (!asked) { asked = true; const rest = least - (Date.now() - painted); if (rest > 0 && (M.state === "running" || M.playing)) setTimeout(() => requestAnimationFrame(paint), rest); else requestAnimationFrame(paint); } };
+    // What is due is painted with the frame that has just come, all pictures at once; a timer is for what comes after the last frame.
+    const mark = (force) => {
+      if (force) last = "";
+      const rest = least - 30 - (Date.now() - painted);
+      if (rest > 0 && !force && (M.state === "running" || M.playing)) { timer = timer || setTimeout(() => { timer = 0; mark(); }, rest + 160); return; }
+      clearTimeout(timer);
+      timer = 0;
+      if (!asked) { asked = true; requestAnimationFrame(paint); }
+    };
     M.on((what) => mark(what === "theme" || what === "choice"));
-    new ResizeObserver(() => mark()).observe(place);
+    new ResizeObserver(([e]) => { width = Math.round(e.contentRect.width); mark(); }).observe(place);
     new IntersectionObserver((e) => { visible = e[e.length - 1].isIntersecting; if (visible) mark(); }, { rootMargin: "200px" }).observe(place);
     paint();
     return { svg, mark, say: (text) => { if (svg.getAttribute("aria-label") !== text) svg.setAttribute("aria-label", text); } };

@@ -36,25 +36,21 @@
     });
 
     function paint() {
-      const f = M.shown(), last = M.frames.length - 1, ready = last > 0, steps = M.header ? M.header.steps : 1, busy = ["running", "loading", "ready", "waiting"].includes(M.state);
+      const f = M.shown(), last = M.frames.length - 1, ready = last > 0, steps = M.header ? M.header.steps : 1, busy = M.busy();
       slider.max = steps;
       slider.value = f ? f.step : 0;
       slider.disabled = play.disabled = !ready;
-      element.style.setProperty("--lab-done", `${(100 * (last >= 0 ? M.frames[last].step : 0)) / steps}%`);
-      const text = f ? `step ${f.step} / ${steps}` : "no run yet";
-      if (step.textContent !== text) step.textContent = text;
+      M.write(step, f ? `step ${f.step} / ${steps}` : "no run yet");
       slider.setAttribute("aria-valuetext", f ? `Step ${f.step} of ${steps}` : "No run yet");
-      play.textContent = timer ? "Stop" : "Replay";
+      M.write(play, timer ? "Stop" : "Replay");
       live.hidden = M.at === null || timer !== null;
-      element.dataset.state = M.state;
-      element.dataset.frames = M.frames.length;
-      const set = (name, on, words) => { const b = $("#" + name); if (b) { if (b.disabled === on) b.disabled = !on; if (words && b.textContent !== words) b.textContent = words; } };
+      const set = (name, on, words) => { const b = $("#" + name); if (b) { if (b.disabled === on) b.disabled = !on; if (words) M.write(b, words); } };
       set("pause", busy || M.state === "paused", $("#pause") && $("#pause").dataset[M.state === "paused" ? "resume" : "pause"]);
       set("step1", !busy);
       set("step10", !busy);
       set("reset", M.state !== "idle");
       const words = sentence();
-      if (note.textContent !== words) note.textContent = words;
+      M.write(note, words);
       note.dataset.kind = M.kind;
       const spoken = M.kind === "error" || M.state !== "running" ? words : "Training.";
       if (spoken !== said) { said = spoken; aloud.textContent = spoken; }
@@ -69,12 +65,14 @@
       return "";
     }
     // Ticks of changes on the track; moments as chips under it. A click goes there and rings the boxes.
-    const stamp = () => JSON.stringify([M.open(), M.moments, M.run, M.name, M.frames.filter((f) => f.event === "change").length]);
-    let drawn = "";
+    let drawn = [], changes = [], seen = 0;
     function events() {
-      if (!M.header || drawn === stamp()) return;
-      drawn = stamp();
-      const steps = M.header.steps, changes = M.frames.filter((f) => ["change", "stopped", "diverged"].includes(f.event));
+      if (!M.header) return;
+      for (; seen < M.frames.length; seen++) if (["change", "stopped", "diverged"].includes(M.frames[seen].event)) changes.push(M.frames[seen]);
+      const now = [M.open(), M.moments, M.header, M.name, changes.length];
+      if (now.every((v, i) => v === drawn[i])) return;
+      drawn = now;
+      const steps = M.header.steps;
       marks.replaceChildren(...[...changes.map((f) => [f.step, "change", `Step ${f.step}: ${f.note || f.event}`]), ...(M.open() ? [] : M.moments).map((m) => [m.step, "moment", `Step ${m.step}: ${m.text}`])].map(([at, kind, title]) => {
         const mark = M.make("span", { class: kind, title });
         mark.style.left = (100 * at) / Math.max(1, steps) + "%";
@@ -95,6 +93,7 @@
     };
     let waiting = false;
     M.on((what) => {
+      if (what === "run") [changes, seen] = [[], 0];
       if (what === "run" && timer) { clearInterval(timer); timer = null; M.playing = false; }
       if (waiting) return;
       waiting = true;

@@ -175,7 +175,7 @@
       if (d && d.told !== true) { d.told = true; if (d.arm !== M.pick.arm) M.toPick(d.arm, d.of); }
       const hint = element.querySelector(".walk-hint"), text = d ? `${stage(d) + 1}. ${d.hints[stage(d)]}` : "";
       element.querySelector(".walk-bar").hidden = !d;
-      if (hint.textContent !== text) hint.textContent = text;
+      M.write(hint, text);
     },
     // Back, Next, Play and the numbers choose the stage, which lights up on the machine itself.
     wire(element, chosen, again) {

@@ -89,7 +89,7 @@
   };
   M.smallCard = (name, view = M.smallViews[name]) => {
     const place = M.make("div", { class: "lab-place" }), card = M.make("section", { class: "lab-card lab-small", id: `figure-${name}` }, M.make("h3", {}, view.title), place);
-    const stamp = () => { const f = M.shown() || {}; return [M.run, M.name, M.open(), M.at === null, M.frames.length, f.probed, f.step, M.pick.arm, M.layer, M.target, M.each, M.ring && M.ring.until > Date.now(), JSON.stringify(M.guessMark)].join(); };
+    const stamp = () => [M.run, M.name, M.open(), view.stamp(M.shown() || {}), M.pick.arm, M.layer, M.target, M.each, M.ring && M.ring.until > Date.now(), JSON.stringify(M.guessMark)].join();
     const picture = M.picture(place, view.title, (pen, W) => view.draw(pen, W, W > 300 && window.innerHeight > 860 ? Math.min(230, window.innerHeight - 740) : 116), stamp, 330);
     let spoken = 0;
     M.on(() => { const now = Date.now(); if (now - spoken > 1500) { spoken = now; if (M.header && M.frames.length) picture.say(`${view.title}. ${view.say()}`); } });
