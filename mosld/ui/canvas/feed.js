@@ -57,6 +57,9 @@
   M.wishes = 0; // on their way
   M.wish = (send) => {
     M.wishes += 1;
+    const asked = Date.now();
+    M.slow = () => M.wishes > 0 && Date.now() - asked > 280; // said where an answer is not there at once
+    setTimeout(() => M.changed("choice"), 300);
     line = line.then(() => new Promise((done) => { M.answered = done; setTimeout(done, 20000); send(); })).then(() => { M.wishes -= 1; M.changed("choice"); });
   };
   M.feed = (props, watch, trigger) => {

@@ -11,8 +11,9 @@
   // Arms that one drawing can hold: as many experts, the same boxes.
   function shape(arm) {
     const d = M.header.drawn[arm], info = M.header.linears[arm][M.linear(arm)], p = M.probeOf(arm), E = info ? info[2] : 1;
-    const single = (name) => (p ? real(p[name]).length === 1 : d.shared === name);
-    return { arm, d, info, p, E, sharedA: E > 1 && single("A"), sharedB: E > 1 && single("B"), key: [E, d.router, d.down, d.middle, p && single("A"), p && single("B")].join() };
+    const first = p ? null : M.frames.find((f) => f.arms[arm].probe), seen = first ? first.arms[arm].probe[M.linear(arm)] : p; // a run that has begun is drawn as it goes on
+    const single = (name) => (seen ? real(seen[name]).length === 1 : d.shared === name), [A, B] = [E > 1 && single("A"), E > 1 && single("B")];
+    return { arm, d, info, p, E, sharedA: A, sharedB: B, key: [E, d.router, d.down, d.middle, A, B].join() };
   }
   function groups() {
     const out = [];
@@ -82,9 +83,9 @@
     let y = 0;
     const rows = wordRows(model, W - 4), left = 34, w = W - left - 34;
     const words = { x: 2, y: 2, w: W - 4, h: rows * 27 };
-    y = words.h + 34;
+    y = words.h + 42;
     const machines = model.groups.map((g, i) => {
-      const own = !g.first.sharedA && g.E > 1, at = { node: { x: 16, y: y - 12 }, down: true };
+      const own = !g.first.sharedA && g.E > 1, at = { node: { x: 16, y: y - 22 }, down: true };
       if (model.groups.length > 1) { at.title = { x: left, y: y + 10, w }; y += 22; }
       at.W = { x: left, y, w, h: 34 };
       y += 46;

@@ -54,9 +54,11 @@
   }
   function ends(pen, key, at, g, model, i) {
     const { node, sum } = at, word = model.word === null ? "x" : model.words[model.word];
-    pen.put(`${key} n`, "circle", { cx: node.x, cy: node.y, r: 14, class: "box node" + (M.stage && M.stage.includes("x") ? " lit" : "") }, { name: `x, the word ${word}`, tip: `x: what comes into the linear for the word “${word}”, made of it by the layers below.` });
-    pen.text(`${key} nt`, node.x, node.y + 4, M.fit(word, 25, 10.5), { class: "ink", "font-size": 10.5, "text-anchor": "middle", "pointer-events": "none" });
-    if (!at.down && i === 0) pen.text(`${key} nx`, node.x - 28, node.y + 5, "x", { class: "ink", "font-size": 14, "font-weight": 600 });
+    // The word that comes in: as wide as it needs, to the left of the flows or, where they go down, to the right.
+    const wide = i ? 28 : Math.min(at.down ? 120 : 76, Math.max(28, M.measure(word, 11) + 14)), left = at.down ? node.x - 14 : node.x + 14 - wide;
+    pen.rect(`${key} n`, left, node.y - 14, wide, 28, { rx: 14, class: "box node" + (M.stage && M.stage.includes("x") ? " lit" : "") }, { name: `x, the word ${word}`, tip: `x: what comes into the linear for the word “${word}”, made of it by the layers below.` });
+    pen.text(`${key} nt`, left + wide / 2, node.y + 4, M.fit(word, wide - 4, 11), { class: "ink", "font-size": 11, "text-anchor": "middle", "pointer-events": "none" });
+    if (!at.down && i === 0 && word !== "x") pen.text(`${key} nx`, left - 13, node.y + 5, "x", { class: "ink", "font-size": 14, "font-weight": 600 });
     pen.put(`${key} s`, "circle", { cx: sum.x, cy: sum.y, r: sum.r, class: "box node" + (M.stage && M.stage.includes("sum") ? " lit" : ""), "stroke-width": 2 }, { name: "sum", tip: "Sum: W x plus the experts' vectors times their gates, times alpha over rank." });
     pen.text(`${key} st`, sum.x, sum.y + 5, "Σ", { class: "ink", "font-size": 15, "text-anchor": "middle", "pointer-events": "none" });
     pen.line(`${key} so`, sum.x + (at.down ? -sum.r : sum.r), sum.y, at.out.x + (at.down ? 8 : -8), sum.y, { class: "ink", stroke: "currentColor", "stroke-width": 2 });

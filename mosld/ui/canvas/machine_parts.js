@@ -45,7 +45,8 @@
     const told = () => `${M.terms.router}\nIt reads: ${d.reads}.\n` + Array.from({ length: Math.min(E, 12) }, (_, e) => `expert ${e + 1}: ${gates ? `gate ${M.text(gates[e])}` : ""}${share ? `, ${M.percent(share[e])} of all words` : ""}`).join("\n");
     pen.rect(`${key} R`, box.x, box.y, box.w, box.h, { class: lit("gate", "box router"), rx: 8 }, { name: `router${word ? `, gates of ${word}` : ""}`, tip: told, far: true, act: () => open({ arm: g.first.arm }, "router") });
     pen.text(`${key} R1`, box.x + 9, box.y + 17, d.router === "router" ? "router" : d.router, { class: "ink", "font-size": 13, "font-weight": 600, ...quiet });
-    if (word && box.w - M.measure(d.router, 13, 600) > 70) pen.text(`${key} R2`, box.x + box.w - 8, box.y + 17, M.fit(`gates of “${word}”`, box.w - M.measure(d.router, 13, 600) - 26, 11), { class: "soft", "font-size": 11, "text-anchor": "end", ...quiet });
+    const room = box.w - M.measure(d.router, 13, 600) - 26, whole = word && `gates of “${word}”`;
+    if (word && room > 44) pen.text(`${key} R2`, box.x + box.w - 8, box.y + 17, M.measure(whole, 11) <= room ? whole : M.fit(`“${word}”`, room, 11), { class: "soft", "font-size": 11, "text-anchor": "end", ...quiet });
     const floor = box.y + box.h - 8, high = box.h - 34, span = (box.w - 46) / E, w = Math.max(1, Math.min(24, span - (E > 12 ? 1 : 5))), full = gates && Math.max(...gates) > 0.75 ? 1 : 0.75;
     for (let e = 0; e < E; e++) {
       const x = box.x + 12 + e * span + (span - w) / 2, v = gates ? gates[e] : share ? share[e] : 0;
@@ -70,7 +71,7 @@
     if (sum && y + 8 < box.y + box.h - 20) {
       pen.text(`${key} Aq`, x, y + 8, "asked", { class: "soft", "font-size": 11, ...quiet });
       let from = x + 34;
-      asks.forEach((v, e) => { const part = ((w - 66) * v) / sum; pen.rect(`${key} Aq${e}`, from, y, Math.max(0, part - 1), 8, { class: expert(e), fill: "currentColor" }, { tip: () => `What expert ${e + 1} asks of the shared A: ${M.percent(v / sum)} of the norms of all their shares of its gradient.` }); from += part; });
+      asks.forEach((v, e) => { const part = ((w - (w > 100 ? 66 : 38)) * v) / sum; pen.rect(`${key} Aq${e}`, from, y, Math.max(0, part - 1), 8, { class: expert(e), fill: "currentColor" }, { tip: () => `What expert ${e + 1} asks of the shared A: ${M.percent(v / sum)} of the norms of all their shares of its gradient.` }); from += part; });
     }
     entries(pen, key, { x, y: box.y + box.h - 16, w, h: 10 }, g, model);
   };

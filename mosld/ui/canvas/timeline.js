@@ -57,6 +57,7 @@
     }
     function sentence() {
       const last = M.frames[M.frames.length - 1];
+      if (M.slow && M.slow()) return "Asking the lab …";
       if (M.note) return M.note;
       if (M.state === "running" && last) {
         const first = M.frames[0], rate = (last.step - first.step) / Math.max(0.1, last.seconds - first.seconds);

@@ -60,7 +60,7 @@
       if (told && outcome.of !== told.name + M.asking.answer) {
         outcome.of = told.name + M.asking.answer;
         const first = M.make("p", {});
-        M.words(first, (M.asking.answer < 0 ? "" : `You guessed: ${M.asking.question.answers[M.asking.answer]}. `) + `This run: ${M.asking.question.answers[told.answer]}${M.asking.answer === told.answer ? ", as you guessed" : ""}. ${told.sentence}`);
+        M.words(first, (M.asking.answer < 0 ? "" : `You guessed: ${M.asking.question.answers[M.asking.answer]}. `) + `This run: ${M.asking.question.answers[told.answer]}${M.asking.answer === told.answer ? ", as you guessed" : ""}. ${told.sentence[0].toUpperCase()}${told.sentence.slice(1)}`);
         outcome.replaceChildren(first, ...M.claims(M.asking.question.claims));
       }
       const other = !M.wishes && M.header && M.controls && M.controls.mark && M.controls.mark !== M.header.mark;

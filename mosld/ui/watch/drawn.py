@@ -1,6 +1,6 @@
 """How an arm's machine is drawn: which boxes its method has beside W, A and B. The drawing follows (`canvas/machine.js`).
 
-Whether A or B is one or several is not said here: the norms of a Frame show it.
+Whether A or B is one or several the norms of a Frame show; `shared` is for the picture before the first of them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def drawn(config: RunConfig) -> dict:
         "reads": getattr(own, "router", "token"),
         "middle": middle and list(middle),
         "top": own.top_k,
+        "shared": own.share,
         "drops": own.dropout_on if own.dropout > 0 else "none",
         "label": own.label,
     }
