@@ -259,12 +259,11 @@ def _params(args) -> int:
 def _tasks(args) -> int:
     from mosld import tasks
 
-    wide = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-    print(textwrap.fill("A task is a question with options: 'labels', the same ones every time; 'options', each question has its own.", wide), "\n")
+    print(_filled("A task is a question with options: 'labels', the same ones every time; 'options', each question has its own."), "\n")
     for t in tasks.catalogue():
-        print(textwrap.fill(f"{t.name}  ({t.kind})  {t.summary}", wide, subsequent_indent="      "))
+        print(_filled(f"{t.name}  ({t.kind})  {t.summary}"))
         for line in (tasks.example(t.name), f"licence: {t.licence}; source: {t.source}"):
-            print(textwrap.fill(line, wide, initial_indent="    ", subsequent_indent="      "))
+            print(_filled(line, "    "))
     return 0
 
 
@@ -328,22 +327,27 @@ def _default(knob: Knob) -> str:
 
 
 def _listing(model: type[Strict]) -> str:
-    rows = [["setting", "default", "allowed", "link key", "meaning"]]
+    """Each knob on a line of its own, what it means below; links hold runs only."""
+    lines = []
     for k in knobs(model):
         allowed = ", ".join(k.choices) if k.choices else f"{k.low:.12g} to {k.high:.12g}" if k.low is not None and k.high is not None else k.kind
-        rows.append([k.name, _default(k), allowed, k.key, k.help])
-    if model is not RunConfig:  # links hold runs only
-        rows = [[*row[:3], row[4]] for row in rows]
-    return table(rows)
+        key = f"; link key {k.key}" if model is RunConfig else ""
+        lines += [_filled(f"{k.name}  (default {_default(k)}; {allowed}{key})"), _filled(k.help, "    ")]
+    return "\n".join(lines)
+
+
+def _filled(text: str, before: str = "") -> str:
+    """A paragraph of a listing, as wide as the terminal and never wider than WIDTH."""
+    wide = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
+    hanging = f"{before}  " if before else "      "
+    return textwrap.fill(text, wide, initial_indent=before, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False)
 
 
 def _knobs(args) -> int:
     print(_listing(RunConfig), "\n\nSettings of merging, for `python -m mosld merge`:\n")
     print(_listing(MergeConfig), "\n\nSettings of one method alone, given as --options name=value,name=value:\n")
-    rows = [["method", "setting", "default", "allowed", "meaning"]]
     for method, entry in METHODS.items():
         for name, o in entry.options.items():
             allowed = ", ".join(map(str, o.choices)) if o.choices else f"{o.low:.12g} to {o.high:.12g}"
-            rows.append([method, name, str(o.default), allowed, o.help])
-    print(table(rows))
+            print(_filled(f"{method}: {name}  (default {o.default}; {allowed})"), _filled(o.help, "    "), sep="\n")
     return 0

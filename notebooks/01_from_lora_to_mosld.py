@@ -106,7 +106,11 @@ mola_agrees = torch.allclose(by_hand, layer(x), atol=1e-5)
 
 # %%
 figures.heat(
-    layer.last.gate.T, [f"token {n}" for n in range(N)], [f"{e}" for e in range(E)], "Gate", xlabel="expert"
+    layer.last.gate.T,
+    [f"token {n}" for n in range(N)],
+    [f"{e + 1}" for e in range(E)],
+    "Gate",
+    xlabel="expert",
 )
 
 # %% [markdown]
@@ -200,7 +204,9 @@ probability = z.softmax(1)
 chosen = torch.zeros(N, E).scatter(1, z.topk(K, 1).indices, 1.0)
 f = chosen.sum(0) / chosen.sum()
 by_hand = E * (f * probability.mean(0)).sum()
-print(f"By hand {by_hand.item():.6f}, from mosld {loss.item():.6f}; shares of choices {f.tolist()}")
+print(
+    f"By hand {by_hand.item():.6f}, from mosld {loss.item():.6f}; shares of choices {[round(v, 2) for v in f.tolist()]}"
+)
 
 formula = E / N * probability * (f - (f * probability).sum(1, keepdim=True))
 (autograd,) = torch.autograd.grad(by_hand, z)
@@ -249,7 +255,7 @@ print(
     f"{handle.count():,} trainable parameters in {len(handle.adapters)} linears of {backbone.name}; this is {first}"
 )
 figures.heat(
-    routing.gate.T, tokens, [str(e) for e in range(E)], "Gate by token, before training", xlabel="expert"
+    routing.gate.T, tokens, [str(e + 1) for e in range(E)], "Gate by token, before training", xlabel="expert"
 )
 
 # %% [markdown]
@@ -274,7 +280,7 @@ print("The same as before:", torch.equal(before, after))
 #    <details><summary>Solution</summary>As many: where d_in = d_out, one A and E matrices B are as large as E matrices A and one B.</details>
 # 4. At the start B is zero. Which of the gradients above is zero then, and what follows for the first step?
 #    <details><summary>Solution</summary>dL/dA = Σ (gₑ Bₑᵀ dL/dy) xᵀ is zero, and so is the router's, since the gates scale something that is zero:
-#    only the B move in the first step. Notebook 3 shows it.</details>
+#    of the task only the B learn in the first step; what moves a router there is its balance loss. Notebook 3 shows it.</details>
 # 5. When is the balance loss 1 although experts are chosen unevenly?
 #    <details><summary>Solution</summary>Where p is even: L_b = E Σ fₑ / E = Σ fₑ = 1 whatever f is. It then has a gradient all the same.</details>
 #

@@ -252,8 +252,9 @@ print(f"E = K = 2: log2 of the update counts is {counts.abs().max():.3f} at ever
 # 2. Under SGD a step is the gradient times the rate. Which two of the four definitions must then agree?
 #    <details><summary>Solution</summary>Gradient and step: the common rate leaves their ratio as it is. The last cell asserts it.</details>
 # 3. Raise the dropout rate to 0.5. Which definitions move, and does accuracy follow?
-#    <details><summary>Solution</summary>The count of updates falls by exactly 1 in log2, for half of A's entries sit out each step. Under AdamW the
-#    step of A shrinks by about √(1 − p), 0.5 in log2; under SGD its mean stays. Accuracy need not follow any of them.</details>
+#    <details><summary>Solution</summary>The count of updates falls by exactly 1 in log2, for half of A's entries sit out each step. The sizes hardly
+#    follow: what is let through is scaled up by 1 / (1 − p), and AdamW goes on moving an entry that sits out. Under AdamW, seed 0, the ratio of
+#    steps went from +0.54 to +0.43, and accuracy did not rise.</details>
 # 4. `share="B"` or `share="none"`: what becomes of each definition?
 #    <details><summary>Solution</summary>With none shared both sides hear the same tokens: the count is 0. With B shared the roles change and the
 #    count is log2 (K / E), below 0.</details>

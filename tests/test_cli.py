@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from mosld.cli import main, table
+from mosld.config import RunConfig
 from mosld.merging.config import MergeConfig
 
 ROOT = Path(__file__).parents[1]
@@ -187,20 +188,25 @@ def test_tasks_lists_licence_and_source(capsys):
     assert "world/mood" in text and "real/piqa" in text and "licence" in text and "source" in text
 
 
+@pytest.mark.parametrize("command", ["knobs", "tasks", "claims"])
+def test_a_listing_is_no_wider_than_a_terminal(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main([command]) == 0
+    wide = [line for line in capsys.readouterr().out.splitlines() if len(line.rstrip()) > 110]
+    assert not [line for line in wide if " " in line.strip()], "but for a path that is longer by itself"
+
+
 def test_knobs_lists_every_setting(capsys):
     assert main(["knobs"]) == 0
-    text = capsys.readouterr().out
-    assert "top_k" in text and "probe_every" in text and "gate_dropout" in text
-
-
-def test_knobs_lists_every_setting_of_merging(capsys):
-    assert main(["knobs"]) == 0
-    part = capsys.readouterr().out.split("Settings of merging")[1].split("Settings of one method")[0]
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in part.splitlines() if line.startswith("|")][2:]
-    assert [row[0] for row in rows] == list(MergeConfig.model_fields)
-    found = {row[0]: row[1:3] for row in rows}
-    assert found["lam"] == ["0.3", "0 to 2"] and found["ada_steps"] == ["500", "1 to 100000"] and found["powers"][0] == "4.0,2.0,1.0"
-    assert found["unlabelled"] == ["validation", "validation, test"] and found["ties_lam"] == ["none", "0 to 10"] and found["methods"][0] == "all"
+    run, rest = capsys.readouterr().out.split("Settings of merging")
+    merging, methods = rest.split("Settings of one method")
+    heads = lambda text: re.findall(r"^(\w+)  \(default (.*?); ((?:.|\n      )*?)\)$", text, re.M)  # noqa: E731
+    assert [name for name, *_ in heads(run)] == list(RunConfig.model_fields)
+    assert "gate_dropout" in methods and "link key top_k" not in run and "link key" not in merging
+    found = {name: (default, " ".join(allowed.split())) for name, default, allowed in heads(merging)}
+    assert list(found) == list(MergeConfig.model_fields)
+    assert found["lam"] == ("0.3", "0 to 2") and found["ada_steps"] == ("500", "1 to 100000") and found["powers"][0] == "4.0,2.0,1.0"
+    assert found["unlabelled"] == ("validation", "validation, test") and found["ties_lam"] == ("none", "0 to 10") and found["methods"][0] == "all"
 
 
 def test_table_aligns_words_left_and_numbers_right():

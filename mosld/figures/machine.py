@@ -218,6 +218,7 @@ def _balance(ax: Axes, log: RunLog, frame: Frame, place: int) -> None:
             ax.plot(
                 [centre + (right - centre) * max(-1, min(1, row[i] / reach))], [y], linestyle="none", **{**marker(n), "markersize": 8 - n}, zorder=3
             )
+    apart = min(2.8, 7.5 / max(len(log.arms) - 1, 1))
     for n, name in enumerate(log.arms):
-        ax.plot([left], [50 + 2.8 * n], linestyle="none", **marker(n))
-        ax.text(left + 2, 50 + 2.8 * n, name[:26], size=7.5, va="center")
+        ax.plot([left], [49 + apart * n], linestyle="none", **{**marker(n), "markersize": 5})
+        ax.text(left + 1.5, 49 + apart * n, name if len(name) < 40 else f"{name[:38]}…", size=7.5 if len(name) < 22 else 6, va="center")

@@ -85,7 +85,8 @@ def gates(log: RunLog, arm: int = 0, value: str = "gate", step: int | None = Non
         wide = table[table.task == task].pivot(index="linear", columns="expert", values=value)
         grid = wide.reindex(index=[i.name for i in linears], columns=range(experts)).to_numpy(float)
         cells(ax, grid, low=0.0, high=1.0)
-        ax.set(title=task, xticks=range(experts), xlabel="expert")
+        ax.set(title=task, xlabel="expert")
+        ax.set_xticks(range(experts), [str(e + 1) for e in range(experts)])  # as the page counts them
         ax.set_yticks(range(len(linears)), [f"layer {i.layer + 1} {i.target}" for i in linears])
     for ax in axes.flat[len(tasks) :]:
         ax.set_visible(False)
@@ -126,7 +127,7 @@ def norms(log: RunLog, arm: int = 0) -> Picture:
     for ax, quantity in zip(axes.flat, shown, strict=True):
         means = table[table.quantity == quantity].pivot_table(index="step", columns="expert", values="norm")
         for i, expert in enumerate(means):
-            ax.plot(means.index, means[expert], label=f"expert {expert}", **line(i))
+            ax.plot(means.index, means[expert], label=f"expert {expert + 1}", **line(i))
         ax.set(title=titles[quantity], xlabel="step")
         _from_zero(ax)
     axes[0, 0].set_ylabel("Frobenius norm")

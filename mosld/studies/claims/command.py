@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mosld.config import ConfigError
 from mosld.studies.claims import CLAIMS, ORDER
 from mosld.texts import table
 
+WIDE = 110  # columns of a listing
 ACTIONS = ("list", "run", "report", "collect", "register", "data")
 
 
@@ -47,10 +49,11 @@ def main(args) -> int:
 def _list(args) -> int:
     from mosld.studies.claims.report import rows
 
-    cells = [["claim", "says", "recipe", "tuned", "difference [interval]", "seeds"]]
+    print("What is claimed, and what the runs say: at one learning rate for all (recipe), at each method's best (tuned).\n")
     for row in rows():
-        cells.append([row["id"], row["title"], row["verdict"]["recipe"], row["verdict"]["tuned"], row["figure"], str(row["seeds"] or "-")])
-    print(table(cells))
+        print(textwrap.fill(f"{row['id']}: {row['title']}.", WIDE, subsequent_indent="    "))
+        found = f"{row['verdict']['recipe']} (recipe), {row['verdict']['tuned']} (tuned): {row['figure']}"
+        print(textwrap.fill(found, WIDE, initial_indent="    ", subsequent_indent="    "))
     return 0
 
 

@@ -123,7 +123,7 @@ def summary(o: Outcome) -> dict:
         "title": o.setting.title,
         "reading": o.reading,
         "verdict": said_of(o),
-        "seeds": o.seeds,
+        "seeds": o.leading.evidence.n if o.leading.evidence else 0,  # of the contrast that is named
         **{k: lead[k] for k in ("label", "unit", "mean", "low", "high")},
     }
 
