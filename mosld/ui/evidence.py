@@ -63,7 +63,7 @@ def signed(value: float) -> str:
 
 def share(value: float) -> str:
     """A share of right answers, as all pictures and sentences write it."""
-    return f"{100 * value:.0f} %"
+    return f"{100 * float(f'{value:.2f}'):.0f} %"
 
 
 def quoted(claims: tuple[str, ...]) -> list[dict[str, str]]:

@@ -77,6 +77,7 @@ def made(arms: str, reads, idle=0, experts=4) -> RunLog:
         [row], [row], 1.0, experts, idle, 0.5, 0.0, [1.0], row, row, None, [1.0, 0, 0, 0], most=1.0, reads=reads and [reads[0], 0, reads[1], 0, 0]
     )
     log.append(Frame(10, [ArmFrame(1.0, 0, 0, 0, {"world/mood": 0.8}, [p])] * len(names), "end"))
+    log.untrained = {"world/mood": 0.45}  # on the test questions, as the last frame is
     return log
 
 
@@ -90,4 +91,5 @@ def test_the_sentences_of_a_run():
     fallen = made("", (0.63, 0.004), idle=1)
     assert says(fallen, fallen.frames[1])[0].startswith("The routers have collapsed: 1 of 4")
     lora = made("method=lora", None, experts=1)
-    assert says(lora, lora.frames[1])[0] == "LoRA, without a router, answers .80 of the questions right; untrained .40."
+    assert says(lora, lora.frames[1])[0] == "LoRA, without a router, answers .80 of the questions right; untrained .45."
+    assert says(lora, lora.frames[1])[2] == ".80 right, .45 before training."

@@ -66,7 +66,7 @@ def test_whoever_leaves_without_a_guess_finds_the_question_again(page):
 
 def test_a_run_that_comes_after_its_lesson_was_left_is_not_shown(visit):
     page, held = visit(), []
-    page.route("**/runs/lesson-1.json", held.append)
+    page.route("**/runs/lesson-1.json", lambda route: held.append(route))
     room(page, "Learn")
     page.wait_for_function("document.querySelector('.lab-which') && document.querySelector('.lab-which').textContent.includes('being fetched')")
     room(page, "Look inside")

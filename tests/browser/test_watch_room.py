@@ -7,6 +7,8 @@ from browser_helpers import FAST, drawn, faults, frames, look, note, open_tab, p
 
 from benchmarks.app import GIVE
 from mosld.tasks import example
+from mosld.ui.evidence import share
+from mosld.ui.watch.sentence import number
 
 # Words in sight that are no control: what a button, menu or mark says is read when it is needed.
 SEEN = """() => {
@@ -268,6 +270,22 @@ def test_test_values_stand_apart_and_a_click_gives_each_task(page):
     assert page.locator("#figure-answers [role=button]").count() == len(page.evaluate("MoSLD.header.tasks"))
     page.locator("#figure-answers [role=button]").nth(3).click()
     assert page.evaluate("MoSLD.pick.task") == 3
+
+
+def test_pictures_and_sentences_round_alike(page):
+    """Of every share that 200 or 300 questions can give: in percent, and as a number."""
+    shares = sorted({k / n for n in (200, 300) for k in range(n + 1)})
+    assert page.evaluate("(list) => list.map((v) => MoSLD.percent(v))", shares) == [share(v) for v in shares]
+    assert page.evaluate("(list) => list.map((v) => MoSLD.number(v))", shares) == [number(v) for v in shares]
+
+
+def test_whoever_comes_with_keys_is_at_the_run_at_once(page):
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "To the run"
+    assert page.locator(".lab-jump").bounding_box()["x"] >= 0  # in sight once it has the focus
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "run"
 
 
 def test_a_tooltip_follows_the_run_and_a_tap_shows_it(visit):

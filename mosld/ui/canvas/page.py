@@ -15,7 +15,7 @@ PAGE = ("feed", "rooms", "learn")
 
 FEED_HTML = '<span class="lab-feed"></span>'
 HEAD_HTML = (
-    '<header class="lab-head"><h1>MoSLD Lab</h1><nav aria-label="Rooms">'
+    '<header class="lab-head"><button type="button" class="lab-jump">To the run</button><h1>MoSLD Lab</h1><nav aria-label="Rooms">'
     + "".join(
         f'<button type="button" data-room="{name}">{text}</button>'
         for name, text in (("learn", "Learn"), ("watch", "Watch"), ("look", "Look inside"), ("compare", "Compare"), ("take", "Take away"))

@@ -51,6 +51,7 @@
   M.head = (element) => {
     framed();
     element.querySelectorAll("nav button").forEach((b) => b.addEventListener("click", () => M.goto(b.dataset.room)));
+    element.querySelector(".lab-jump").addEventListener("click", () => document.querySelector("#run").focus()); // past the rooms and all settings
     window.addEventListener("popstate", () => show(M.room()));
     let tries = 0;
     const first = () => { // gradio mounts the rooms a little later than the head

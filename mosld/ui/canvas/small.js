@@ -17,7 +17,7 @@
     const right = box.x + box.w - (small ? 14 : 70), X = (s) => box.x + (small ? 2 : 38) + (s / M.header.steps) * (right - box.x - (small ? 2 : 38)), now = M.shown().step;
     const chance = task === null ? average(M.header.chance, M.header.tasks.length) : M.header.chance[task];
     // Nothing that comes after the step shown: the reader may be guessing.
-    const late = M.at === null, all = M.header.arms.map((_, arm) => split(curve(arm, task))).map(([p, t]) => [p.filter(([s]) => s <= now), late ? t : null]), values = all.flatMap(([p, t]) => [...p.map((x) => x[1]), ...(t === null ? [] : [t])]).concat(small || document.body.dataset.room !== "learn" ? [] : (M.beside || []).filter((b) => task === null || names()[task] === b.task).map((b) => b.value));
+    const late = M.at === null, all = M.header.arms.map((_, arm) => split(curve(arm, task))).map(([p, t]) => [p.filter(([s]) => s <= now), late ? t : null]), values = all.flatMap(([p, t]) => [...p.map((x) => x[1]), ...(t === null ? [] : [t])]).concat(small || document.body.dataset.room !== "learn" ? [] : (M.beside || []).filter((b) => task === null || names()[task] === b.task).map((b) => b.value), small ? [] : guessedRange(all));
     const low = Math.max(0, Math.floor(Math.min(chance ?? 1, ...values) * 10 - 0.5) / 10), high = Math.min(1, Math.ceil(Math.max(chance ?? 0, ...values) * 10 + 0.2) / 10), span = Math.max(0.1, high - low);
     const Y = (v) => box.y + box.h - ((v - low) / span) * box.h;
     if (!small) for (const v of [low, high]) pen.text(`${key} y${v}`, box.x + 34, Y(v) + 4, M.number(v), { class: "soft num", "font-size": 10.5, "text-anchor": "end", ...quiet });
@@ -40,6 +40,11 @@
       if (document.body.dataset.room === "learn") guessed(pen, key, { right, X, Y, low, high, box, task, all });
     }
   }
+  // Shares of right answers that the reader's guess speaks of, where it speaks of some.
+  const guessedRange = (all) => {
+    const g = document.body.dataset.room === "learn" && M.guessMark, start = all[0] && all[0][0].length ? all[0][0][0][1] : null;
+    return g && g.cut && start !== null ? g.cut.map((c) => 1 - (1 - start) * (1 - c)).filter((v) => v <= 1) : [];
+  };
   // In a lesson: results of other runs beside this one's, and the reader's guess.
   function guessed(pen, key, { right, X, Y, low, high, box, task, all }) {
     const inside = (v) => Math.max(low, Math.min(high, v)), words = { class: "accent", fill: "currentColor", "font-size": 12, "font-weight": 600 };
@@ -56,7 +61,7 @@
       pen.text(`${key} gt`, right - 14, Y((from + to) / 2) + 4, "your guess", { ...words, "text-anchor": "end" });
     }
     if (g.arm !== undefined) { const [points, test] = all[g.arm] || [[], null], end = test ?? (points.length ? points[points.length - 1][1] : null); if (end !== null) pen.text(`${key} gt`, right - 12, Math.max(box.y + 10, Y(end) - 10), `your guess: ${M.header.arms[g.arm]} highest`, { ...words, "text-anchor": "end" }); }
-    if (g.beside !== undefined) pen.text(`${key} gt`, right - 12, box.y + box.h - 16, g.beside ? `your guess: ${g.beside > 0 ? "the other one ends above this" : "this ends above the other"}` : "your guess: as good as equal", { ...words, "text-anchor": "end" });
+    if (g.beside !== undefined) pen.text(`${key} gt`, right - 12, box.y + box.h - 34, g.beside ? `your guess: ${g.beside > 0 ? "the other one ends above this" : "this ends above the other"}` : "your guess: as good as equal", { ...words, "text-anchor": "end" });
   }
   const diamond = (x, y, s) => `M${x} ${y - s}L${x + s} ${y}L${x} ${y + s}L${x - s} ${y}Z`;
   const told = (task) => () => {

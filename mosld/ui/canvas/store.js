@@ -200,13 +200,13 @@ window.MoSLD = window.MoSLD || (() => {
     return (a !== 0 && (a < 0.01 || a >= 10000) ? v.toExponential(1) : v.toFixed(a >= 100 ? 0 : digits)).replaceAll("-", "−");
   };
 
-  // A number for people: two digits that count, no more than three in all.
+  // A number for people: two digits that count, no more than three in all; rounded as in the sentences (`watch/sentence.py`).
   S.number = (v) => {
     if (v === null || v === undefined || !Number.isFinite(v)) return "–";
-    const a = Math.abs(v), text = a === 0 ? "0" : a < 0.001 ? v.toExponential(0) : a < 1 ? v.toPrecision(a < 0.01 ? 1 : 2).replace("0.", ".") : a < 9.95 ? v.toFixed(1) : a < 1000 ? v.toFixed(0) : `${+(v / 1000).toPrecision(2)}k`;
+    const a = Math.abs(v), text = a === 0 ? "0" : a < 0.001 ? v.toExponential(0) : a < 0.995 ? v.toFixed(a < 0.0095 ? 3 : 2).replace("0.", ".") : a < 9.95 ? v.toFixed(1) : a < 1000 ? v.toFixed(0) : `${+(v / 1000).toPrecision(2)}k`;
     return text.replaceAll("-", "−");
   };
-  S.percent = (v, digits = 0) => (v === null || v === undefined ? "–" : `${(v * 100).toFixed(digits)} %`);
+  S.percent = (v, digits = 0) => (v === null || v === undefined ? "–" : `${(+v.toFixed(2 + digits) * 100).toFixed(digits)} %`);
   // The frame at a step, or the last before it.
   S.frameAt = (step) => { let i = 0; while (i + 1 < S.frames.length && S.frames[i + 1].step <= step) i++; return i; };
 

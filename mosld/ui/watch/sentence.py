@@ -152,6 +152,13 @@ def _bits(linears: list[LinearProbe]) -> tuple[float, float, float] | None:
     return None if word is None or task is None else (word, task, mean(p.most for p in read))
 
 
+def _untrained(log: RunLog, scored: Frame) -> float | None:
+    """Mean accuracy of the frozen model on the questions that `scored` was scored on: test rows at the end of a run, validation rows before."""
+    first = log.frames[0]
+    start = log.untrained if scored.event == "end" else first.arms[0].accuracy if first.step == 0 else None
+    return mean(start.get(t) for t in log.tasks) if start else None
+
+
 def _main(log: RunLog, frame: Frame) -> str:
     if frame.event == "diverged":
         return "The loss is no longer finite: the run ends here."
@@ -160,9 +167,9 @@ def _main(log: RunLog, frame: Frame) -> str:
         return "Before training every arm is the frozen model: B is zero and adds nothing."
     routed = [i for i, a in enumerate(probed.arms) if a.linears and any(len(p.norm_ba) > 1 for p in a.linears)]
     if not routed:
-        start = mean((log.frames[0].arms[0].accuracy or {}).get(t) for t in log.tasks) if log.frames else None
         scored = _latest(log, frame, lambda f: f.step and f.arms[0].accuracy)
-        if scored is None or start is None:
+        start = scored and _untrained(log, scored)
+        if start is None:
             return f"{log.config.arm(0).label} has one A and one B a linear, and no router. " + leads_sentence(imbalance(probed.arms[0].linears))
         end = mean(scored.arms[0].accuracy.get(t) for t in log.tasks)
         return f"{log.config.arm(0).label}, without a router, answers {number(end)} of the questions right; untrained {number(start)}."
@@ -201,6 +208,4 @@ def _answers(log: RunLog, frame: Frame) -> str:
     shares = [mean(a.accuracy.get(t) for t in log.tasks) for a in scored.arms]
     if scored.step == 0:
         return f"{number(shares[0])} right before training."
-    start = log.frames[0].arms[0].accuracy
-    before = mean(start.get(t) for t in log.tasks) if start and log.frames[0].step == 0 else None
-    return answers_sentence(log.arms, shares, log.config.eval_rows * len(log.tasks), before)
+    return answers_sentence(log.arms, shares, log.config.eval_rows * len(log.tasks), _untrained(log, scored))
