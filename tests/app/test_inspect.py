@@ -143,7 +143,7 @@ def test_methods_without_a_token_router_and_many_experts(tmp_path):
 def test_it_answers_during_the_wait_between_two_slow_steps(tmp_path):
     tab, session = opened(tmp_path)
     session.prepare(RunConfig(**{**SMALL, "steps": 4000, "eval_every": 4000}))
-    session.delay = 30.0
+    session.delay = 3000.0
     reader = threading.Thread(target=lambda: list(session.stream()), daemon=True)
     reader.start()
     while session.trainer is None or not session.trainer.log.frames:
