@@ -17,6 +17,7 @@ import mosld
 from mosld.config import RunConfig
 from mosld.counting import SHAPES
 from mosld.tasks import catalogue
+from mosld.tasks.files import SUFFIXES
 from mosld.ui import PAUSE, RUN
 from mosld.ui.canvas.page import BAR_HTML
 from mosld.ui.controls import HIDEABLE, Controls, task_choices
@@ -148,6 +149,11 @@ def test_importing_the_page_leaves_torch_alone():
     code = "import sys; from mosld.ui.page import build; build(); print([m for m in ('torch', 'transformers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout.strip().endswith("[]"), done.stderr
+
+
+def test_the_page_lets_every_kind_of_file_through_that_is_read():
+    (own,) = (b for b in build().blocks.values() if isinstance(b, gr.File) and b.file_types)
+    assert set(own.file_types) == {*SUFFIXES, ".gz"}, "Gradio looks at the last ending alone"
 
 
 def test_the_server_shuts_what_gradio_leaves_open():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from mosld.tasks.files import SUFFIXES
 from mosld.ui.canvas.base import after
 from mosld.ui.controls import HIDEABLE, Controls
 from mosld.ui.facts import facts
@@ -21,7 +22,7 @@ FACTS = (
     '<span class="lab-formula" data-text="formula"></span><span data-text="count"></span></details></div>'
 )
 READ = '<div class="lab-facts"><p data-each="." data-text="."></p></div>'
-OWN = "A file of questions: .jsonl, .json, .csv, .tsv or .parquet, with a question, its options and the answer in columns of usual names."
+OWN = "A file of questions: .csv, .tsv, .jsonl, .json or .parquet, also .gz, with a question, its options and the answer in usual columns."
 
 
 @dataclass
@@ -55,7 +56,7 @@ def panel(controls: Controls, folds: dict[str, gr.blocks.Block]) -> Panel:
         folds |= controls.rest()
         speed = gr.Dropdown(list(SPEEDS), value=next(iter(SPEEDS)), label="Speed", elem_id="speed")
     with gr.Accordion("A task of your own", open=False, elem_id="fold-own") as folds["own"]:
-        own = gr.File(label=OWN, file_types=[".jsonl", ".json", ".csv", ".tsv", ".parquet"], type="filepath", height=110)
+        own = gr.File(label=OWN, file_types=[*SUFFIXES, ".gz"], type="filepath", height=110)
         read = shown(READ, [], elem_id="own-read")
     with gr.Accordion("Link", open=False, elem_id="fold-link") as folds["link"]:
         hide = gr.CheckboxGroup([(text, name) for name, text in HIDEABLE.items()], label="For a class: hide from whoever opens it", elem_id="hide")
