@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, model_validator
 
 from mosld.config import ConfigError, Strict, knobs, setting
 from mosld.registry import METHODS
-from mosld.texts import read_names
+from mosld.texts import choose, read_names
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def chosen(names: tuple[str, ...]) -> tuple[str, ...]:
     """
     for name in names:
         if name != "all" and not any(m == name or m.startswith(f"{name}-") for m in MERGES):
-            raise ConfigError(f"methods: {name!r:.60} is not a way to merge; choose all, adamerging, concrete, mtllmf, or among {', '.join(MERGES)}.")
+            raise ConfigError(f"methods: {name!r:.60} is not a way to merge; {choose(name, ('all', 'adamerging', 'concrete', 'mtllmf', *MERGES))}.")
     return tuple(m for m in MERGES if any(n in ("all", m) or m.startswith(f"{n}-") for n in names))
 
 

@@ -179,7 +179,7 @@ def test_what_a_page_needs_is_plain_data(merged):
 @pytest.mark.parametrize(
     "args,sentence",
     [
-        (["--methods", "zebra"], "methods: 'zebra' is not a way to merge; choose all, adamerging"),
+        (["--methods", "zebra"], "methods: 'zebra' is not a way to merge; choose one of all, adamerging"),
         (["--arms", "dropout=0,0.1"], "arms: merging trains one arm a run"),
         (["--beside", "zebra"], "beside: 'zebra' is not an adapter method"),
         (["--powers", "4,-1"], "powers: -1 is not allowed"),
