@@ -26,12 +26,9 @@ class Server:
 
     def memory(self) -> int:
         """Megabytes that the process holds; 0 where the system does not say."""
-        return round(self.bytes() / 1e6)
-
-    def bytes(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status")
         held = [int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmRSS")] if status.exists() else []
-        return held[0] * 1024 if held else 0
+        return held[0] // 1000 if held else 0
 
     def words(self, most: int = 2000) -> str:
         """The last of what it printed."""

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from mosld.config import ConfigError, RunConfig
-from mosld.ui.guard import Guard, Readers, names_of, whole_characters
+from mosld.ui.guard import Guard, Readers, frames_of, names_of, whole_characters
 from mosld.ui.limits import Limits
 from mosld.ui.page import build
 from mosld.ui.serve import launch
@@ -80,6 +80,13 @@ def test_a_proxy_has_to_be_named():
     assert "lab.example.org" in names_of("lab.example.org, other.example")
     with pytest.raises(ConfigError, match="MOSLD_HOSTS: 'http://lab' is not allowed"):
         names_of("http://lab")
+
+
+def test_a_page_that_frames_it_has_to_be_named():
+    assert frames_of("https://moodle.example.org/, http://localhost:*") == ("https://moodle.example.org", "http://localhost:*")
+    for text in ("moodle.example.org", "*", "https://a; script-src *", "javascript:1", "https://a b"):
+        with pytest.raises(ConfigError, match="^MOSLD_FRAMES: '.*' is not allowed; give pages such as"):
+            frames_of(text)
 
 
 @pytest.mark.parametrize("path", ["/", "/config", "/lab/health", "/gradio_api/info", "/nothing", "/static/js/iframeResizer.contentWindow.min.js"])

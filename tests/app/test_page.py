@@ -161,9 +161,11 @@ def test_the_server_shuts_what_gradio_leaves_open():
     _, url, _ = launch(page, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
     try:
         assert "MoSLD Lab" in urllib.request.urlopen(url).read().decode()
-        for path in ("monitoring", "gradio_api/file=/etc/passwd", "gradio_api/file=requirements.txt"):
+        for path in ("monitoring", "gradio_api/runs", "gradio_api/file=/etc/passwd", "gradio_api/file=requirements.txt"):
             with pytest.raises(urllib.error.HTTPError) as caught:
                 urllib.request.urlopen(url + path)
             assert caught.value.code in (401, 403, 404), path
+        config = json.loads(urllib.request.urlopen(url + "config").read())
+        assert not any(config[name] for name in ("analytics_enabled", "run_history", "show_error"))
     finally:
         page.close()

@@ -1,11 +1,15 @@
 """A model of the hub that brings code of its own: the code is not run, whatever its configuration asks for, and nobody is asked."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from mosld.backbones import hub
 from mosld.config import ConfigError
+
+PACKAGE = Path(hub.__file__).parents[1]
 
 
 @pytest.mark.parametrize("kind", ["unknown", "bert"])
@@ -25,3 +29,12 @@ def test_a_models_own_code_is_not_run(hub_cache, tmp_path, monkeypatch, kind):
     except ConfigError as problem:
         assert kind == "unknown" and "cannot be read by transformers" in str(problem) and "\n" not in str(problem)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "sign", [r"torch\.load", r"\b(import|from) +(c?pickle|dill|shelve)\b", r"joblib\.load", r"allow_pickle", r"trust_remote_code *= *True"]
+)
+def test_no_source_reads_what_could_run(sign):
+    sources = [*PACKAGE.rglob("*.py"), PACKAGE.parent / "app.py"]
+    assert len(sources) > 100
+    assert [str(path.relative_to(PACKAGE.parent)) for path in sources if re.search(sign, path.read_text())] == []

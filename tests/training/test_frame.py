@@ -1,15 +1,13 @@
 """Frames as a run's log keeps them: every number comes back as it was, and a thousand take a few megabytes."""
 
-import gc
 import json
 import pickle
-import sys
-import types
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.frames import reached
 from mosld.config import RunConfig
 from mosld.training import Frame, Trainer
 from mosld.training.frame import ArmFrame, LinearProbe, Packed, packed
@@ -76,18 +74,5 @@ def test_a_thousand_frames_take_a_few_megabytes(run):
     _, log, _ = run
     probed, plain = ([f for f in log.frames[2:] if bool(f.arms[0].linears) is p] for p in (True, False))
     assert len(probed) == 2 and len(plain) == 2
-    mean = (held(probed) / len(probed) + held(plain) / len(plain)) / 2
+    mean = (reached(probed) / len(probed) + reached(plain) / len(plain)) / 2
     assert mean * 1000 < MEGABYTES * 1e6
-
-
-def held(thing) -> int:
-    """Bytes of all objects that are reached from this one, those of the interpreter and of modules left out."""
-    seen, rest, total = set(), [thing], 0
-    while rest:
-        item = rest.pop()
-        if id(item) in seen or isinstance(item, (type, types.ModuleType, types.FunctionType)):
-            continue
-        seen.add(id(item))
-        total += sys.getsizeof(item)
-        rest += gc.get_referents(item)
-    return total
