@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mosld.ui.watch.sentence import mean, yardstick
+from mosld.ui.watch.sentence import fixed, mean, yardstick
 
 if TYPE_CHECKING:
     from mosld.training.runlog import RunLog
@@ -63,7 +63,7 @@ def signed(value: float) -> str:
 
 def share(value: float) -> str:
     """A share of right answers, as all pictures and sentences write it."""
-    return f"{100 * float(f'{value:.2f}'):.0f} %"
+    return f"{100 * float(fixed(value, 2)):.0f} %"
 
 
 def quoted(claims: tuple[str, ...]) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ Bits are means over the adapted linears with a router; definitions and samples: 
 from __future__ import annotations
 
 import math
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,11 +22,16 @@ ALIKE = 0.05  # log2: definitions that differ by less between arms are said not 
 DEFINITIONS = ("tokens", "gradient", "step", "step for its size")
 
 
+def fixed(v: float, digits: int) -> str:
+    """So many digits after the point, halves away from zero: as JavaScript's toFixed, by which the pictures round."""
+    return str(Decimal(float(v)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+
+
 def number(v: float) -> str:
     """A number for people: two digits that count, no nought before the point."""
     if abs(v) < 0.0005:
         return "0"
-    text = f"{v:.0f}" if abs(v) >= 9.95 else f"{v:.1f}" if abs(v) >= 0.995 else f"{v:.2f}" if abs(v) >= 0.0095 else f"{v:.3f}"
+    text = fixed(v, 0 if abs(v) >= 9.95 else 1 if abs(v) >= 0.995 else 2 if abs(v) >= 0.0095 else 3)
     return text.replace("-", "−").replace("0.", ".", 1) if abs(v) < 0.995 else text.replace("-", "−")
 
 
