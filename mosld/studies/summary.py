@@ -39,20 +39,23 @@ def short(task: str) -> str:
 
 
 def advice(log: RunLog) -> str:
-    """One sentence on the tasks of the mixture that every arm answers worse than the untrained backbone, and what helps; empty where there is none.
+    """A sentence on the tasks of the mixture that every arm answers worse than the untrained backbone, and what helps; empty where there is none.
 
-    A fall counts where it is more than two standard errors of the two shares, so that chance is not taken for one.
+    A fall of more than two standard errors of the two shares is called one; of one that is smaller, but not by far, it is said that it may be
+    chance. Nothing is said of less than half a standard error.
     """
     scored = [f for f in log.frames if f.arms[0].accuracy]
     if not scored or scored[-1].step == 0:
         return ""
     untrained, last = log.untrained or scored[0].arms[0].accuracy, scored[-1].arms
-    fallen = []
+    fallen, perhaps = [], []
     for task in log.tasks:
         before, best = untrained[task], max(a.accuracy[task] for a in last)
         error = math.sqrt((before * (1 - before) + best * (1 - best)) / log.config.eval_rows)
-        if before - best > 2 * error:
-            fallen.append(f"{short(task)} from {before:.2f} to {best:.2f}")
-    if not fallen:
-        return ""
-    return f"Fell below the untrained backbone: {'; '.join(fallen)}. A smaller learning rate helps most (try --lr {log.config.lr / 3:.1g})."
+        if before - best > error / 2:
+            (fallen if before - best > 2 * error else perhaps).append(f"{short(task)} from {before:.2f} to {best:.2f}")
+    said = [f"Fell below the untrained backbone: {'; '.join(fallen)}."] if fallen else []
+    if perhaps:
+        chance = f"by no more than chance can give with {log.config.eval_rows} questions a task"
+        said.append(f"Below the untrained backbone {chance}: {'; '.join(perhaps)}.")
+    return " ".join([*said, f"A smaller learning rate helps most (try --lr {log.config.lr / 3:.1g})."]) if said else ""
