@@ -24,6 +24,7 @@ from benchmarks.served import ROOT, Server, chromium, served
 
 MOST_VISITORS, MOST_RUNS, MOST_PAGES, MOST_SECONDS = 200, 40, 8, 600
 SETTINGS = {"steps": 150}
+MEMORY, PATIENCE = 150, 150  # megabytes above that, and the seconds until a closed page is let go of
 PICTURE = "window.MoSLD && MoSLD.there && MoSLD.frames.length > 1 && performance.now()"
 
 
@@ -63,7 +64,8 @@ async def _class(server: Server, visitors: int, runs: int, pages: int, end: floa
     async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
         which = await start_run(client)
         await _first(client, which, end)  # imports and the default backbone: once a server
-        found["memory with one run behind it, MB"] = str(server.memory())
+        before = server.memory()
+        found["memory with one run behind it, MB"] = str(before)
         async with _browser(pages) as browser:
             clients = max(0, visitors - pages) if browser else visitors
             opened = asyncio.gather(*(_open(browser, url) for _ in range(pages if browser else 0)))
@@ -83,6 +85,11 @@ async def _class(server: Server, visitors: int, runs: int, pages: int, end: floa
         failed += firsts.count(None)
         found["Run to first picture, s (median, 95 %, longest; failed)"] = _spread(firsts)
         found["memory after, MB"] = str(server.memory())
+        left = time.monotonic()
+        while (now := server.memory()) > before + MEMORY and time.monotonic() < left + PATIENCE:
+            await asyncio.sleep(2)
+        found["memory once all have left, MB; after s"] = f"{now}; {time.monotonic() - left:.0f}"
+        server.check()
     return found, failed
 
 

@@ -6,6 +6,7 @@ is none) and comes from this page or from no page at all; MCP included. On a hos
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import ipaddress
@@ -61,6 +62,7 @@ class Guard:
             "Cross-Origin-Resource-Policy": "cross-origin" if hosted else "same-origin",
         }
         self._pages: dict[tuple, dict[str, Response]] = {}  # answers that are the same for everybody, compressed once
+        self._making = asyncio.Lock()
         self._uploads: list[float] = []
 
     async def __call__(self, scope, receive, send):
@@ -171,14 +173,15 @@ class Guard:
     async def _page(self, scope, headers: Headers) -> Response:
         """Gradio makes its page and configuration anew for everybody, which takes a core a quarter of a second; they differ by address alone."""
         key = (scope["path"], scope.get("root_path", ""), *(headers.get(name, "") for name in ADDRESS))
-        if key not in self._pages:
-            made = await _answer(self.app, {**scope, "method": "GET", "query_string": b"", "headers": _plain(scope)})
-            if made.status_code != 200:
-                return made
-            if len(self._pages) >= 32:
-                self._pages.clear()
-            self._pages[key] = _packed(made)
-        answers = self._pages[key]
+        if (answers := self._pages.get(key)) is None:
+            async with self._making:  # a class that comes at once waits for one to be made, instead of each for its own
+                if (answers := self._pages.get(key)) is None:
+                    made = await _answer(self.app, {**scope, "method": "GET", "query_string": b"", "headers": _plain(scope)})
+                    if made.status_code != 200:
+                        return made
+                    if len(self._pages) >= 32:
+                        self._pages.clear()
+                    answers = self._pages[key] = await asyncio.to_thread(_packed, made)
         accepted = headers.get("accept-encoding", "")
         answer = answers["br" if "br" in accepted else "gzip" if "gzip" in accepted else ""]
         if headers.get("if-none-match") == answer.headers["etag"]:

@@ -142,7 +142,7 @@ class Files:
         functions = ",\n".join(f"{name}(element,trigger,props,server,upload,watch){{\n{script}\n}}" for name, script in self._scripts.items())
         data = f"window.MoSLDScripts = {{\n{functions}\n}};".encode()
         name = f"{hashlib.sha256(data).hexdigest()[:16]}.js"
-        self._files[name] = (data, brotli.compress(data, quality=9))
+        self._files[name] = (data, brotli.compress(data))
         return f"lab/script/{name}"
 
     def routes(self) -> list[Route]:

@@ -130,6 +130,24 @@ def test_the_page_comes_compressed_once_made_and_with_a_tag(ask):
     assert len(ask("GET", "/", Accept_Encoding="br")[2]) < 150_000
 
 
+def test_a_page_is_made_once_for_all_who_come_at_once():
+    made = []
+
+    def page(request):
+        made.append(request)
+        time.sleep(0.05)
+        return PlainTextResponse("page")
+
+    inner = Starlette(routes=[Route("/", page)])
+    line = httpx.ASGITransport(app=Guard(inner, hosted=True, hosts=frozenset(), readers=Readers()))
+
+    async def all_at_once():
+        async with httpx.AsyncClient(transport=line, base_url="http://lab.example") as client:
+            return {answer.text for answer in await asyncio.gather(*(client.get("/") for _ in range(20)))}
+
+    assert asyncio.run(all_at_once()) == {"page"} and len(made) == 1
+
+
 def test_scripts_are_files_that_a_browser_keeps(ask, page):
     body = ask("GET", "/")[2].decode()
     name = re.search(r"lab/script/[0-9a-f]{16}\.js", body)[0]
