@@ -69,7 +69,7 @@ def test_compare_shelf_overlay_and_tasks_alone(visit):
     page.click("#alone-start")
     page.wait_for_function("document.querySelector('#alone-status').innerText.includes('has been trained alone')")
     text = words(page, "alone")
-    assert f"mood {scores[0][0] * 100:.1f}% in the mixture" in text and "as many of its questions" in text
+    assert f"mood {scores[0][0] * 100:.1f} % in the mixture" in text and "as many of its questions" in text
     assert page.evaluate("document.documentElement.scrollWidth") <= 390 and cut_off(page) == []
     assert note(page).startswith("All 8 steps are done")
     assert faults(page) == []
