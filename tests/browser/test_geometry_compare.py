@@ -26,7 +26,8 @@ def test_geometry_opens_on_the_run_and_its_menus_choose(visit):
     step = page.evaluate("MoSLD.frames.length - 1")
     assert f"at step {step}, layer 1, q. dropout 0: mean cosine between two experts" in words(page, "updates")
     page.locator("#figure-conflict").scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelector('#figure-conflict .lab-say').textContent.includes('of 1 pairs below 0')")
+    said = "document.querySelector('#figure-conflict .lab-say').textContent"
+    wait(page, f"{said}.includes('of 1 pairs below 0') && !{said}.includes('so far')")  # it is told as it goes on
     assert "on A" in words(page, "conflict") and "so far" not in words(page, "conflict")  # no task is left out
     offered = page.locator("#updates-linear option").all_inner_texts()
     assert offered[:3] == ["layer 1, q", "layer 1, v", "layer 2, q"] and page.locator("#conflict-linear option").first.inner_text() == "all together"
