@@ -25,6 +25,7 @@ FURTHER = {
     "load": "a class opens the lab at once: seconds, refusals, memory (python -m benchmarks load --help)",
     "vanish": "visitors press Run and are gone: what stays of them (python -m benchmarks vanish --help)",
     "frames": "what a long run takes of the server and of the browser that watches (python -m benchmarks frames --help)",
+    "threads": "what waiting threads cost a run, alone and beside other work (python -m benchmarks threads --help)",
     "kill": "a run killed wherever it changes a file goes on exactly (python -m benchmarks kill --help)",
     "fuzz": "odd texts, links, files and calls, thousands of them (python -m benchmarks fuzz --help)",
 }

@@ -1,6 +1,7 @@
 """Files written whole: under a temporary name first, then renamed, so that an interrupted write is never taken for a good file.
 
 - `whole(path)`: a file to write into that takes its place when it is complete. `write(path, data)`: the same for data at hand.
+- `write_tensors(path, tensors)`: safetensors, whose own error of a full disk is none of the system's.
 - `flush(path)`: what was written to a file is on the disk.
 - `trial(folder)`: refuses a folder that cannot be written, before anything slow is done.
 - `unwritable(name, path, error)`: that refusal: a ConfigError with the system's reason.
@@ -9,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,6 +44,20 @@ def write(path: Path, data: bytes | str) -> None:
     """Write a file whole or not at all: an interrupted write leaves the old file, or none."""
     with whole(path) as sink:
         sink.write(data.encode() if isinstance(data, str) else data)
+
+
+def write_tensors(path: Path, tensors: dict, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors. Raises OSError where the system refuses."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def flush(path: Path) -> None:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mosld.adapters.call import plain
 from mosld.config import AdapterConfig, ConfigError
 from mosld.fetch import hub_reachable
+from mosld.files import write_tensors
 
 if TYPE_CHECKING:
     from mosld.adapters.handle import Handle
@@ -53,7 +53,7 @@ def save(handle: Handle, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     c = handle.context_now
     tensors = whole | {f"{CENTROIDS}{k}": t for k, t in c.centroids.items()}
-    save_file({n: t.detach().contiguous() for n, t in tensors.items()}, folder / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(folder / WEIGHTS, {n: t.detach().contiguous() for n, t in tensors.items()}, {"format": "pt"})
     settings = {
         "format": FORMAT,
         "config": handle.config.model_dump(mode="json"),

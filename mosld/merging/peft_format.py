@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from mosld.config import ConfigError
+from mosld.files import write_tensors
 from mosld.merging.vectors import Factors, TaskVector
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -55,7 +56,7 @@ def write(vector: TaskVector, folder: str | Path, base: str = "") -> None:
         tensors[f"base_model.model.{name}.lora_B.weight"] = u.up.detach().contiguous().cpu()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    write_tensors(folder / WEIGHTS, tensors, {"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(config, indent=1))
 
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from mosld.config import ConfigError
 from mosld.fetch import sha256
-from mosld.files import flush, write
+from mosld.files import flush, write, write_tensors
 
 if TYPE_CHECKING:
     from mosld.training.trainer import Trainer
@@ -45,7 +45,7 @@ def save(trainer: Trainer, folder: Path) -> None:
         for j, state in arm.optimiser.state_dict()["state"].items():
             tensors |= {f"{i}/{j}/{name}": value.contiguous() for name, value in state.items() if isinstance(value, Tensor)}
         arms.append({"lr": arm.lr, "dropout": arm.handle.dropout, "balance": arm.handle.balance})
-    save_file(tensors, place / TENSORS)
+    write_tensors(place / TENSORS, tensors)
     files = sorted(p for p in place.rglob("*") if p.is_file())
     for path in files:
         flush(path)

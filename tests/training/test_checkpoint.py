@@ -322,3 +322,24 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_sentence(run, tmp_path):
     with pytest.raises(ConfigError, match="cannot be written .No space left on device"):
         next(trainer.frames())
     assert checkpoint.step(tmp_path / "a") == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no limits of a process here")
+def test_a_checkpoint_that_does_not_fit_is_one_sentence_and_the_one_before_holds(run, tmp_path):
+    import resource
+
+    shutil.copytree(run, tmp_path / "a")
+    trainer, before = Trainer.resume(tmp_path / "a"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    next(trainer.advance(1))
+    kept, room = checkpoint.step(tmp_path / "a"), max(p.stat().st_size for p in (tmp_path / "a").glob("*.json*"))
+    largest = max(p.stat().st_size for p in (tmp_path / "a").rglob("*.safetensors"))
+    assert room < largest - 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, before[1]))
+    try:
+        with pytest.raises(ConfigError, match=r"^out: '.*' cannot be written \(File too large\); give a directory that can\.$"):
+            trainer.save(tmp_path / "a")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert checkpoint.step(tmp_path / "a") == kept
+    trainer.save(tmp_path / "a")
+    assert checkpoint.step(tmp_path / "a") == trainer.step
