@@ -21,6 +21,7 @@ TITLE = "Words"
 TEXT, OPTIONS, OPTION = 2000, 12, 300  # at most so many characters, options, and characters of an option
 EXPERTS = 32  # drawn at most
 ROWS = {"encoder": 128, "decoder": 32}  # validation rows that accuracy is counted on
+PATIENCE = 90  # seconds: on a busy machine the count of the answer before takes long, and nobody would ask for this one again
 STEER = re.compile(r"(mute|force) (\d{1,4})")
 NOBODY = "nobody"
 
@@ -184,7 +185,7 @@ class Inspect:
             if "seen" not in kept or kept["run"] != session.run:
                 return gr.skip()
             seen = kept["seen"]
-            session.ask(lambda trainer: _accuracy(trainer, seen, kept.setdefault("counted", {}), kept["run"]))
+            session.ask(lambda trainer: _accuracy(trainer, seen, kept.setdefault("counted", {}), kept["run"]), PATIENCE)
         except ConfigError:
             return gr.skip()  # the run is gone, or busy with a long step: the picture stays as it is
         return to_json(seen["data"]) if kept["seen"] is seen else gr.skip()
