@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -144,10 +145,19 @@ def side_by_side(work: Callable[[Arm], Result], arms: Sequence[Arm], workers: in
     own = max(1, threads // len(arms))
     try:
         if workers < 2:
-            torch.set_num_threads(own)
-            return [work(arm) for arm in arms]
-        with ThreadPoolExecutor(min(workers, len(arms)), "arm", torch.set_num_threads, (own,)) as pool:
-            begun = [pool.submit(work, arm) for arm in arms]
-        return [b.result() for b in begun]
+            begun = [partial(work, arm) for arm in arms]
+        else:
+            with ThreadPoolExecutor(min(workers, len(arms)), "arm", torch.set_num_threads, (own,)) as pool:
+                begun = [_begin(pool, work, arm) for arm in arms]
+        torch.set_num_threads(own)
+        return [result() for result in begun]
     finally:
         torch.set_num_threads(threads)  # of this thread, and of those that the process starts from now on
+
+
+def _begin(pool: ThreadPoolExecutor, work: Callable[[Arm], Result], arm: Arm) -> Callable[[], Result]:
+    """What gives the result, at work already unless the process is about to end: then no thread can be started, and the step is made without."""
+    try:
+        return pool.submit(work, arm).result
+    except RuntimeError:
+        return partial(work, arm)
