@@ -279,8 +279,8 @@ def test_pictures_and_sentences_round_alike(page):
     assert page.evaluate("(list) => list.map((v) => MoSLD.number(v))", shares) == [number(v) for v in shares]
 
 
-def test_whoever_comes_with_keys_is_at_the_run_at_once(page):
-    page.evaluate("document.activeElement.blur()")
+def test_whoever_comes_with_keys_is_at_the_run_at_once(visit):
+    page = visit(width=1366, height=768)  # one of its own: keys go on from where something was pressed last
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "To the run"
     assert page.locator(".lab-jump").bounding_box()["x"] >= 0  # in sight once it has the focus

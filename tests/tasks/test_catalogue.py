@@ -35,7 +35,7 @@ def test_the_default_run_names_known_tasks():
         ("mood", r"did you mean world/mood\?"),
         ("real/bolq", "did you mean real/boolq"),
         ("", "lists the names"),
-        ("../../etc/passwd", "lists the names"),
+        ("../../no/such/place", "lists the names"),
         ("x" * 10_000, "lists the names"),
     ],
 )
@@ -44,6 +44,16 @@ def test_an_unknown_name_is_refused_with_a_hint(name, hint):
         with pytest.raises(ConfigError, match=hint) as error:
             refuse()
         assert len(str(error.value)) < 250 and str(error.value).startswith("tasks: ")
+
+
+def test_a_link_learns_of_no_file_whether_it_is_there(tmp_path):
+    file = tmp_path / "there"
+    file.write_text("")
+    for name in ("there", "nowhere"):
+        with pytest.raises(ConfigError, match="lists the names"):
+            tasks.check([f"{tmp_path}/{name}"], files=False)
+    with pytest.raises(ConfigError, match="a file of a kind that is not read"):
+        tasks.check([str(file)])
 
 
 def test_own_files_only_where_they_may_be_named(tmp_path):
