@@ -1,5 +1,6 @@
 """The Merge tab on the real page: train two small adapters, move a slider, merge, look inside; axe, keys and phones."""
 
+import pytest
 from browser_helpers import cut_off, faults, open_tab, shot
 
 TWO = "?c=1!t.world/mood,world/place"
@@ -42,6 +43,7 @@ def words(page, view: str) -> str:
     return page.get_attribute(f"#figure-{view} canvas", "aria-label")
 
 
+@pytest.mark.slow
 def test_train_slide_merge_and_look_inside(visit):
     page = trained(visit(TWO))
     assert "λ mood" in page.inner_text("#merge-lam-0") and not page.locator("#merge-lam-2").is_visible()
