@@ -18,6 +18,7 @@ from pathlib import Path
 from mosld.config import ConfigError
 
 TRIAL_BYTES = 1 << 20  # more than a run writes before its first checkpoint is there
+TRIALS = 100  # of a folder that several processes try at once
 
 
 def unwritable(name: str, path: str | Path, error: Exception) -> ConfigError:
@@ -70,19 +71,30 @@ def trial(folder: str | Path, name: str = "out") -> None:
     """Make a folder, write a file of a megabyte into it, and leave everything as it was. Raises ConfigError where that cannot be done."""
     if not str(folder):
         raise ConfigError(f"{name}: '' is not allowed; give a directory.")
-    folder, made = Path(folder), []
+    for _ in range(TRIALS):
+        with suppress(FileNotFoundError):
+            return _try(Path(folder), name)
+    raise unwritable(name, folder, FileNotFoundError(2, os.strerror(2)))
+
+
+def _try(folder: Path, name: str) -> None:
+    """`trial`, once. Raises FileNotFoundError where the folder is gone meanwhile: another process that tries it takes away what it made."""
+    made: list[Path] = []
     try:
         for parent in reversed((folder, *folder.parents)):
             if not parent.exists():
-                parent.mkdir()
-                made.append(parent)
-        if not folder.is_dir():
+                with suppress(FileExistsError):
+                    parent.mkdir()
+                    made.append(parent)
+        if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(20, "it is not a directory")
         part = folder / f".trial-{os.getpid()}-{threading.get_ident()}"
         try:
             part.write_bytes(bytes(TRIAL_BYTES))
         finally:
             part.unlink(missing_ok=True)
+    except FileNotFoundError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a path with a character that no path can have
         raise unwritable(name, folder, error) from None
     finally:

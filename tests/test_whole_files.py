@@ -1,6 +1,7 @@
 """Files written whole or not at all; a folder that cannot be written is one sentence and leaves no trace."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,17 @@ def test_a_full_disk_is_named(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="No space left on device"):
         files.trial(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_several_processes_try_at_once(tmp_path, monkeypatch):
+    """Each takes away what it made, which another one may just have found there."""
+    write, taken = Path.write_bytes, []
+
+    def taken_away(path, data):
+        if not taken:
+            taken.append(path.parent.rmdir())
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", taken_away)
+    files.trial(tmp_path / "new" / "run")
+    assert taken and list(tmp_path.iterdir()) == []
