@@ -8,7 +8,6 @@ visitors together) and MOSLD_THREADS (of one run, so that its numbers do not dep
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from mosld.config import ConfigError, RunConfig
@@ -58,8 +57,10 @@ class Limits:
 
     @property
     def workers(self) -> int:
-        """Runs that compute at one moment: as many as there are cores for their threads."""
-        return max(1, cores() // self.threads)
+        """Runs that compute at one moment: as many as there are cores for their threads, in a container those that it has."""
+        from joblib import cpu_count  # half a second
+
+        return max(1, cpu_count() // self.threads)
 
     def check(self, config: RunConfig) -> None:
         """Refuse a run that is too large for this page, before anything of it is loaded. Raises ConfigError, with what would fit."""
@@ -117,11 +118,6 @@ def size(config: RunConfig) -> int:
     except ConfigError:
         trained = 0
     return PER_RUN + PER_PARAMETER * trained + PER_WEIGHT * (shape or SHAPES["smollm2"]).weights
-
-
-def cores(count: Callable[[], int | None] = os.cpu_count) -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else count() or 1
 
 
 def _half() -> int:
