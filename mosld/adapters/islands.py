@@ -1,7 +1,7 @@
-"""The small operations of the kernel in four launches, by Triton: what stands between the matrix products of `mosld.adapters.kernel` on a GPU.
+"""The small operations of the kernel in four launches, by Triton: what stands between the matrix products of `mosld.adapters.eager` on a GPU.
 
 A single linear on a GPU is bound by launches: some sixty small operations stand beside seven products. Here they are four kernels, each of which
-reads its tensors once. They do what the plain code does (`routed_gate`, `_gated`, `_share` and their backward pass), in float32.
+reads its tensors once. They do what the plain code does (`routed_gate`, `gated`, `share` and their backward pass), in float32.
 
 Shapes: N tokens, E experts, r rank, G linears that read one input, R rows of `down` of each: r shared by all experts, or E r.
     stacked [G R + 2 G E, d_in]: rows of all `down`, then the routers in two parts of bfloat16, which together hold 16 of a float32's bits
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from mosld.adapters.kernel import Linear
+    from mosld.adapters.eager import Linear
 
 log = logging.getLogger(__name__)
 MOST = 64  # experts, and rank: a token's column is held in registers

@@ -21,7 +21,7 @@ def test_the_loss_holds_the_extra_losses_in_training_and_until_it_is_turned_off(
     warm(handle)
     bare = model(**inputs).loss
     handle.train()
-    assert torch.equal(model(**inputs).loss, bare)
+    torch.testing.assert_close(model(**inputs).loss, bare)  # linears in one node, or each alone: rounded differently
     handle.join_loss()
     handle.join_loss()  # once, however often it is asked for
     joined = model(**inputs)
@@ -36,7 +36,7 @@ def test_the_loss_holds_the_extra_losses_in_training_and_until_it_is_turned_off(
     assert torch.equal(model(**inputs).loss, bare)
     handle.train()
     handle.join_loss(False)
-    assert torch.equal(model(**inputs).loss, bare)
+    torch.testing.assert_close(model(**inputs).loss, bare)
     handle.join_loss()
     handle.detach()
     assert not any(type(h).__name__ == "Joined" for h in model._forward_hooks.values())
