@@ -9,22 +9,26 @@
 #include <stdint.h>
 #include <string.h>
 
-#define BYTES 32
-#define LANES ((long)(BYTES / sizeof(T)))
-#ifdef __AVX512VL__
-#define WIDE 16  // vectors of y that are held in registers at once
+#ifdef __AVX512F__
+#define BYTES 64
 #else
-#define WIDE 8
+#define BYTES 32
 #endif
+#define LANES ((long)(BYTES / sizeof(T)))
+#define FEW ((long)(32 / sizeof(T)))  // lanes of vectors that are summed up: to sum up wider ones takes longer than they save
+#define WIDE 8                        // vectors of y that are held in registers at once
 typedef T Vector __attribute__((vector_size(BYTES)));
-typedef T Unaligned __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+typedef T Narrow __attribute__((vector_size(32)));
+typedef T LooseVector __attribute__((vector_size(BYTES), aligned(sizeof(T)), may_alias));
+typedef T LooseNarrow __attribute__((vector_size(32), aligned(sizeof(T)), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE Vector get(const T *from) { return *(const Unaligned *)from; }
-INLINE void put(T *to, Vector v) { *(Unaligned *)to = v; }
+INLINE Vector get(const T *from) { return *(const LooseVector *)from; }
+INLINE Narrow few(const T *from) { return *(const LooseNarrow *)from; }
+INLINE void put(T *to, Vector v) { *(LooseVector *)to = v; }
 
-INLINE T sum(Vector v) {
-    for (long half = LANES / 2; half; half /= 2)
+INLINE T sum(Narrow v) {
+    for (long half = FEW / 2; half; half /= 2)
         for (long l = 0; l < half; l++) v[l] += v[l + half];
     return v[0];
 }
@@ -98,12 +102,12 @@ static void mix(const T *z, const int32_t *chosen, const T *rows, const T *bias,
 }
 
 INLINE void dots(const T *dy, const T *rows, long d, T *out, const int many) {
-    Vector found[8];
+    Narrow found[8];
     long c = 0;
-    for (int j = 0; j < many; j++) found[j] = (Vector){0};
-    for (; c + LANES <= d; c += LANES) {
-        Vector own = get(dy + c);
-        for (int j = 0; j < many; j++) found[j] += own * get(rows + j * d + c);
+    for (int j = 0; j < many; j++) found[j] = (Narrow){0};
+    for (; c + FEW <= d; c += FEW) {
+        Narrow own = few(dy + c);
+        for (int j = 0; j < many; j++) found[j] += own * few(rows + j * d + c);
     }
     for (int j = 0; j < many; j++) {
         out[j] = sum(found[j]);
@@ -161,31 +165,29 @@ INLINE void outer(const T *dy, const T *z, const int32_t *list, long count, long
             for (int j = 0; j < many; j++) out[(v * LANES + l) * width + j] = found[j][v][l];
 }
 
-INLINE void strip(const T *dy, const T *z, const int32_t *list, long count, long K, long r, long d, long width, T *out, const int wide) {
-    long j = 0;
-    for (; j + 4 <= r; j += 4) outer(dy, z + j, list, count, K, r, d, width, out + j, 4, wide);
-    for (; j < r; j++) outer(dy, z + j, list, count, K, r, d, width, out + j, 1, wide);
-}
-
-// d_up [d, E, r] = dy^T z, expert by expert over the tokens that chose it. `list` [N, K] is room for their places.
+// d_up [d, E, r] = dy^T z: expert by expert over the tokens that chose it, some columns at a time. `list` [N, K] is room for their places.
 static void up_gradient(const T *dy, const T *z, const int32_t *chosen, long N, long K, long E, long r, long d, int32_t *list, T *d_up) {
-    long start[E + 1], at[E], width = E * r;
+    long start[E + 1], at[E], width = E * r, c = 0;
     memset(start, 0, sizeof start);
     for (long i = 0; i < N * K; i++) start[chosen[i] + 1]++;
     for (long e = 0; e < E; e++) at[e] = start[e], start[e + 1] += start[e];
     for (long i = 0; i < N * K; i++) list[at[chosen[i]]++] = i;
-    for (long e = 0; e < E; e++, d_up += r) {
-        const int32_t *own = list + start[e];
-        long count = start[e + 1] - start[e], c = 0;
-        for (; c + 2 * LANES <= d; c += 2 * LANES) strip(dy + c, z, own, count, K, r, d, width, d_up + c * width, 2);
-        for (; c + LANES <= d; c += LANES) strip(dy + c, z, own, count, K, r, d, width, d_up + c * width, 1);
-        for (; c < d; c++)
-            for (long j = 0; j < r; j++) {
-                T all = 0;
-                for (long i = 0; i < count; i++) all += dy[own[i] / K * d + c] * z[own[i] * r + j];
-                d_up[c * width + j] = all;
-            }
-    }
+    for (; c + 2 * LANES <= d; c += 2 * LANES)
+        for (long e = 0; e < E; e++) {
+            T *to = d_up + c * width + e * r;
+            long j = 0;
+            for (; j + 4 <= r; j += 4) outer(dy + c, z + j, list + start[e], start[e + 1] - start[e], K, r, d, width, to + j, 4, 2);
+            for (; j < r; j++) outer(dy + c, z + j, list + start[e], start[e + 1] - start[e], K, r, d, width, to + j, 1, 2);
+        }
+    for (; c + LANES <= d; c += LANES)
+        for (long j = 0; j < width; j++)
+            outer(dy + c, z + j % r, list + start[j / r], start[j / r + 1] - start[j / r], K, r, d, width, d_up + c * width + j, 1, 1);
+    for (; c < d; c++)
+        for (long j = 0; j < width; j++) {
+            T all = 0;
+            for (long i = start[j / r]; i < start[j / r + 1]; i++) all += dy[list[i] / K * d + c] * z[list[i] * r + j % r];
+            d_up[c * width + j] = all;
+        }
 }
 
 void forward(const T *s, const T *up, const T *bias, const T *tokens, T *p, T *g, int32_t *chosen, T *z, T *rows, T *y, T *pull, T *loss, long stride,
