@@ -61,6 +61,11 @@ def signed(value: float) -> str:
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")
 
 
+def signed_points(value: float) -> str:
+    """A difference of two shares, in points of a hundred."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
 def share(value: float) -> str:
     """A share of right answers, as all pictures and sentences write it."""
     return f"{100 * float(fixed(value, 2)):.0f} %"

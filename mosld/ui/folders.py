@@ -39,6 +39,11 @@ def shared(config: RunConfig, own: dict) -> RunConfig:
     return config.replace(**changes, held_out=tuple(t for t in config.held_out if t not in own)) if own else config
 
 
+def hidden(sentence: str) -> str:
+    """A sentence without folders: paths never leave the server."""
+    return re.sub(r"(?<![\w.])/[^\s']*/", "", sentence)
+
+
 class Texts:
     """The packed frames of a session's run, in a file: a page fetches each of them once, mostly, and they would outweigh the run's own numbers."""
 

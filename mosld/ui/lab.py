@@ -13,6 +13,7 @@ from mosld.ui.session import Session, say
 
 QUIET = {"show_progress": "hidden", "api_visibility": "private"}
 AT_ONCE = {"queue": False, **QUIET}
+TOO_MANY = "lab: too many wait for a place here; press the button again in a minute."
 # What a browser makes of a link's address part: the whole address, of the page itself where it is in a frame of another, and it goes to the
 # clipboard. The sentence says so; where the clipboard is closed, the address stands in its field.
 COPY = """(link) => {
@@ -57,6 +58,11 @@ class Lab:
     def after(self, planned: gr.events.Dependency) -> gr.events.Dependency:
         """What is chained to the result happens once the run planned by `planned` rests."""
         return planned.then(self.handlers.rested, None, None, trigger_mode="multiple", concurrency_limit=None, **QUIET)
+
+    def refusable(self, event: gr.events.Dependency) -> gr.events.Dependency:
+        """Say so where Gradio's queue is full and refuses an event: nothing else would, and the page would wait for its answer."""
+        event.failure(lambda: say(TOO_MANY, error=True), None, self.feed, **AT_ONCE)
+        return event
 
     @staticmethod
     def picture(view: View) -> gr.HTML:

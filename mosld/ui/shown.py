@@ -7,7 +7,9 @@ script below sets it as text. In the markup, on any element:
 - `data-text="name"`: its text is value[name]; `data-text="."` is the value (or the item) itself.
 - `data-if="name"`: it is there only where value[name] is something.
 - `data-each="name"`: it is there once for each item of value[name]; inside, names are those of the item.
-- `data-set="class:kind title:words"`: attributes; of `href` only addresses on this page (`?…`, `#…`); `width` is a style, in percent.
+- `data-set="class:kind title:words"`: attributes; of `href` only addresses on this page (`?…`, `#…`); `width` and `left` are styles, in percent.
+
+- `table(...)`: the markup of a table with a note above it and sentences below. `BAR`: in place of a column's name, a bar of `percent` with `marks`.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ function fill(node, data) {
   }
   for (const pair of (set || "").split(" ").filter(Boolean)) {
     const [name, from] = pair.split(":"), value = text(take(data, from));
-    if (name === "width") node.style.width = `${+value || 0}%`;
+    if (name === "width" || name === "left") node.style[name] = `${+value || 0}%`;
     else if (name === "href" ? /^[?#]/.test(value) : /^(class|title|id|aria-[a-z]+|data-[a-z]+)$/.test(name)) node.setAttribute(name, value);
   }
   delete node.dataset.set;
@@ -67,3 +69,23 @@ def shown(markup: str, value=None, js: str = "", **settings) -> gr.HTML:
     template = f'<template class="lab-form">{markup}</template>'
     script = f"{{{_JS}}}\n{js}"
     return gr.HTML(value, html_template=template, js_on_load=script, apply_default_css=False, **settings)
+
+
+BAR = '<span class="lab-bar"><i data-set="width:percent"></i><b data-each="marks" data-set="left:at class:kind"></b></span>'
+
+
+def table(name: str, title: str, about: str, **columns: str) -> str:
+    """Markup of a table: its head to the names of values in a row, the first of which heads the row. Its data: note, rows, words.
+
+    `about` is read aloud; a column's value that is markup is put there as it is.
+    """
+    heads = "".join(f'<th scope="col">{head}</th>' for head in columns)
+    first, *others = columns.values()
+    cells = "".join(f"<td>{value}</td>" if value.startswith("<") else f'<td data-text="{value}"></td>' for value in others)
+    box = f'<div class="lab-scroll" role="region" aria-label="{about}" tabindex="0" data-if="rows">'
+    row = f'<tr data-each="rows"><th scope="row" data-text="{first}"></th>{cells}</tr>'
+    return (
+        f'<section class="lab-figure lab-shelf" aria-labelledby="{name}-title"><h2 id="{name}-title">{title}</h2>'
+        f'<p class="lab-shows" role="status" data-text="note"></p>{box}<table><thead><tr>{heads}</tr></thead><tbody>{row}</tbody></table></div>'
+        '<p data-each="words" data-text="."></p></section>'
+    )

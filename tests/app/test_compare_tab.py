@@ -13,8 +13,8 @@ from mosld.config import ConfigError, RunConfig
 from mosld.studies.claims.arms import SETTINGS, quick
 from mosld.tasks import catalogue
 from mosld.training.runlog import RunLog
-from mosld.ui.compare import claims
-from mosld.ui.compare.alone import Alone
+from mosld.ui.compare import anew, claims
+from mosld.ui.compare.anew import draw_alone, over_seeds, plan_alone
 from mosld.ui.compare.shelf import overlay, shelf, table
 from mosld.ui.controls import Controls, task_choices
 from mosld.ui.folders import runs
@@ -22,6 +22,7 @@ from mosld.ui.handlers import Handlers
 from mosld.ui.lab import Lab
 from mosld.ui.limits import Limits
 from mosld.ui.sessions import Sessions
+from mosld.ui.work import Desk
 
 SMALL = {"batch": 2, "eval_rows": 10, "rank": 2, "layers": 1, "tasks": "world/mood:3,world/place", "warmup": 0}
 VISITOR = gr.Request(session_hash="visitor")
@@ -87,7 +88,8 @@ def test_an_own_file_stays_out_of_table_and_link(lab):
 def test_two_arms_over_one_another(lab):
     kept = shelf(lab.visitor(VISITOR))
     data = json.loads(overlay(kept, "run-0001/1", "run-0002/0"))
-    assert data["names"] == ["Run 1, dropout 0.1", "Run 2"] and data["steps"] == 4
+    (data,) = data["parts"]
+    assert data["names"] == ["Run 1, dropout 0.1", "Run 2"] and {c["steps"] for c in data["charts"]} == {4}
     log = RunLog.load(lab.visitor(VISITOR).folder / "run-0001")
     loss = next(c for c in data["charts"] if c["title"] == "loss")
     assert loss["series"][0] == [[f.step, pytest.approx(f.arms[1].loss, rel=1e-4)] for f in log.frames[1:]]
@@ -105,57 +107,68 @@ def test_nothing_yet():
     assert data["rows"] == [] and "There is none yet: press Run mine in Watch." in data["note"]
 
 
-def press(alone: Alone, run, by, stop: int | None = None) -> tuple[list, str]:
-    """Press the button, and Stop once a step beyond `stop` is made: what the stream yielded, and its last sentence."""
-    assert "Waiting" in alone.plan(VISITOR, run, by)[1]
-    out = []
-    for item in alone.stream(VISITOR):
-        out.append(item)
-        step = re.search(r"step (\d+) of", str(item[1]))
+def desk(lab: Lab) -> Desk:
+    return Desk(lab, "compare-alone", draw_alone, [None], [None], [None])
+
+
+def plan(lab: Lab, run, by) -> tuple:
+    return desk(lab).begin(plan_alone)(VISITOR, None, run, by)
+
+
+def press(lab: Lab, run, by, stop: int | None = None) -> tuple[list[dict], str]:
+    """Press the button, and Stop once a step beyond `stop` is made: the table in the end, and its sentence."""
+    told = plan(lab, run, by)[1]
+    assert "Waiting" in told["note"]
+    for _, told, *_ in desk(lab).carry(VISITOR):
+        step = re.search(r"step (\d+) of", told["note"])
         if stop is not None and step and int(step[1]) > stop:
-            alone.stop(VISITOR)
-    return json.loads(out[-1][2]), out[-1][1]
+            desk(lab).halt(VISITOR)
+    return told["rows"], told["note"]
 
 
 def test_each_task_alone(lab):
-    alone, session = Alone(lab, shelf), lab.visitor(VISITOR)
-    data, sentence = press(alone, "run-0001", "steps")
-    assert sentence == "Each task has been trained alone."
+    session = lab.visitor(VISITOR)
+    rows, sentence = press(lab, "run-0001", "steps")
+    assert sentence == "Run 1. Each task has been trained alone, with as many steps."
     folders = [session.folder / "alone" / "run-0001.steps" / n for n in "12"]
     logs = [RunLog.load(folder) for folder in folders]
-    assert [log.tasks for log in logs] == [["world/mood"], ["world/place"]] and [log.frames[-1].step for log in logs] == [4, 4] == data["steps"]
-    assert data["alone"] == [[log.frames[-1].arms[arm].accuracy[log.tasks[0]] for log in logs] for arm in (0, 1)]
+    assert [log.tasks for log in logs] == [["world/mood"], ["world/place"]] and [log.frames[-1].step for log in logs] == [4, 4]
+    assert [row["name"] for row in rows] == ["dropout 0, mood", "dropout 0, place", "dropout 0.1, mood", "dropout 0.1, place"]
     mixture = RunLog.load(session.folder / "run-0001")
-    assert data["mixture"][1] == [mixture.frames[-1].arms[1].accuracy[t] for t in ("world/mood", "world/place")]
+    for row, (arm, n) in zip(rows, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
+        task = logs[n].tasks[0]
+        alone, mixed = (log.frames[-1].arms[arm].accuracy[task] for log in (logs[n], mixture))
+        assert (row["alone"], row["mixture"]) == (f"{alone:.1%}", f"{mixed:.1%}") and row["percent"] == 100 * mixed
+        assert {m["kind"]: m["at"] for m in row["marks"]} == {"chance": 100 * mixture.chance[task], "own": 100 * alone}
+        assert float(row["gap"].replace("−", "-")) == pytest.approx(100 * (mixed - alone), abs=0.06)
     assert logs[0].data["world/mood"] == mixture.data["world/mood"]  # the same rows
     assert list(shelf(session)) == ["run-0001", "run-0002"]  # they are not on the shelf
     before = [(folder / "frames.jsonl").stat().st_mtime_ns for folder in folders]
-    assert press(alone, "run-0001", "steps")[0] == data  # all are done: none is trained again
+    assert press(lab, "run-0001", "steps")[0] == rows  # all are done: none is trained again
     assert [(folder / "frames.jsonl").stat().st_mtime_ns for folder in folders] == before
-    assert press(alone, "run-0001", "questions")[0]["steps"] == [3, 1]
+    assert [c.steps for c in plan_alone(session, None, "run-0001", "questions").configs.values()] == [3, 1]
 
 
-def test_stopped_and_gone_on_with(lab):
+def test_stopped_and_gone_on_with(lab, monkeypatch):
     kept = shelf(lab.visitor(VISITOR))["run-0002"]
     long = dataclasses.replace(kept, config=kept.config.replace(steps=5000))
-    alone = Alone(lab, lambda session: {"run-0007": long})
+    monkeypatch.setattr(anew, "shelf", lambda session: {"run-0007": long})
 
     def stopped_at(beyond: int) -> int:
-        data, sentence = press(alone, "run-0007", "steps", stop=beyond)
-        assert data["alone"] == [[None, None]]
-        return int(re.fullmatch(r"Stopped at mood alone, task 1 of 2: step (\d+) of 5000; press the button to go on\.", sentence)[1])
+        rows, sentence = press(lab, "run-0007", "steps", stop=beyond)
+        assert [row["alone"] for row in rows] == ["–", "–"]
+        return int(re.fullmatch(r"Run 7\. Stopped at mood alone, 1 of 2: step (\d+) of 5000; press the button to go on\.", sentence)[1])
 
     first = stopped_at(0)
     assert 0 < first < 5000 and first < stopped_at(first) < 5000
 
 
 def test_a_closed_page_stops_the_tasks_alone(lab):
-    alone = Alone(lab, shelf)
-    alone.plan(VISITOR, "run-0002", "steps")
-    stream = alone.stream(VISITOR)
-    next(stream)
+    plan(lab, "run-0002", "steps")
+    carried = desk(lab).carry(VISITOR)
+    next(carried)
     work = lab.visitor(VISITOR).tabs["compare-alone"]
-    stream.close()
+    carried.close()
     work.thread.join(300)
     assert not work.thread.is_alive() and work.halt.is_set()
 
@@ -170,9 +183,9 @@ def test_a_closed_page_stops_the_tasks_alone(lab):
     ],
 )
 def test_refusals_are_one_sentence(lab, run, by, words):
-    feed, *others = Alone(lab, shelf).plan(VISITOR, run, by)
+    feed, *others = plan(lab, run, by)
     told = json.loads(feed)
-    assert told["kind"] == "error" and words in told["note"] and len(others) == 4
+    assert told["kind"] == "error" and words in told["note"] and len(others) == 3
 
 
 def test_a_run_under_way_and_a_page_that_is_too_small(tmp_path):
@@ -180,19 +193,16 @@ def test_a_run_under_way_and_a_page_that_is_too_small(tmp_path):
     session = lab.visitor(VISITOR)
     session.prepare(RunConfig(steps=4, **SMALL), 1)
     list(session.stream())
-    alone = Alone(lab, shelf)
-    assert "has not come to its end" in json.loads(alone.plan(VISITOR, "run-0001", "steps")[0])["note"]
+    assert "has not come to its end" in json.loads(plan(lab, "run-0001", "steps")[0])["note"]
     session.go_on()
     list(session.stream())
-    assert "2,048 tokens for all tasks together are not allowed" in json.loads(alone.plan(VISITOR, "run-0001", "steps")[0])["note"]
-    assert "Waiting" in alone.plan(VISITOR, "run-0001", "questions")[1]
+    assert "2,048 tokens for all 2 runs together are not allowed" in json.loads(plan(lab, "run-0001", "steps")[0])["note"]
+    assert "Waiting" in plan(lab, "run-0001", "questions")[1]["note"]
 
 
 def test_seeds_give_mean_spread_and_the_paired_interval_in_words():
-    from mosld.ui.compare.seeds import summary
-
     shares = [[0.80, 0.90], [0.81, 0.92], [0.79, 0.91]]  # differences .10, .11, .12
-    out = summary(["a", "b"], shares, 600)
+    out = over_seeds(["a", "b"], shares, 600)
     assert [row["mean"] for row in out["rows"]] == ["0.800", "0.910"] and out["rows"][0]["spread"] == "0.010"
     # t(2) = 4.303 times the larger of the spread, .01, and what 600 questions allow, over the root of 3
     rows = math.sqrt(sum(a * (1 - a) + b * (1 - b) for a, b in shares) / 3 / 600)
@@ -200,8 +210,8 @@ def test_seeds_give_mean_spread_and_the_paired_interval_in_words():
     assert out["rows"][1]["against"] == f"+0.110 [{0.11 - half:+.3f}, {0.11 + half:+.3f}]" and out["words"][0].startswith(
         "b is above a: over 3 seeds"
     )
-    assert summary(["a", "b"], [[0.8, 0.7], [0.7, 0.8], [0.8, 0.8]], 600)["words"][0].startswith("b and a are not told apart")
-    assert summary(["a", "b"], shares[:1], 600)["words"] == ["One seed says nothing about seeds."]
+    assert over_seeds(["a", "b"], [[0.8, 0.7], [0.7, 0.8], [0.8, 0.8]], 600)["words"][0].startswith("b and a are not told apart")
+    assert over_seeds(["a", "b"], shares[:1], 600)["words"] == ["One seed says nothing about seeds."]
 
 
 # A quick version of a claim.
@@ -209,19 +219,19 @@ def test_seeds_give_mean_spread_and_the_paired_interval_in_words():
 
 def test_a_quick_version_of_a_claim_stands_beside_the_stored_result(tmp_path):
     small = dataclasses.replace(quick(SETTINGS["nano-world"]), steps=2, seeds=2, scored=4)
-    work, told = claims._Quick("C3", tmp_path / "claims", Limits.from_environment({}), small), []
+    work, told = claims.Quick("C3", tmp_path / "claims", Limits.from_environment({}), small), []
     work.train(lambda sentence, share=None: told.append(sentence))
     assert [t.split(":")[0] for t in told] == [f"Run {n} of 4" for n in range(1, 5)]
     row = next(r for r in claims.found(work, "done")["rows"] if r["id"] == "C3")
     (line,) = row["live"]
     assert "MoSLD minus MoSL" in line and "2 seeds" in line and f"Stored: {row['recipe']} {row['figure']}." in line and row["told"] == "done"
-    again = claims._Quick("C3", tmp_path / "claims", Limits.from_environment({}), small)
+    again = claims.Quick("C3", tmp_path / "claims", Limits.from_environment({}), small)
     again.train(lambda *_: pytest.fail("it was trained again"))
     assert again.live == work.live
     assert all(not r["live"] and not r["told"] for r in claims.found(work)["rows"] if r["id"] != "C3")
 
 
 def test_the_quick_version_of_c1_counts(tmp_path):
-    work = claims._Quick("C1", tmp_path, Limits.from_environment({}))
+    work = claims.Quick("C1", tmp_path, Limits.from_environment({}))
     work.train(lambda *_: None)
     assert "MoLA 22,282,240" in work.live[0] and "MoSLD 13,893,632" in work.live[0]

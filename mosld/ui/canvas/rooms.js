@@ -7,6 +7,8 @@
     body.dataset.room = room;
     document.querySelectorAll(".lab-head nav button").forEach((b) => (b.dataset.room === room ? b.setAttribute("aria-current", "page") : b.removeAttribute("aria-current")));
     if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
+    const again = room === "compare" && document.querySelector("#compare-again"); // runs may have been made since it was last open
+    if (again) again.click();
     M.changed("room");
   };
   // Open a room; `view` is the name of a picture in it to bring into sight.

@@ -122,43 +122,7 @@ _ALL = (
             "Long curves are thinned to 300 points. Runs of different seeds have different rows and batches: one pair says little about a method.",
         ),
         live=False,
-    ),
-    View(
-        name="alone",
-        title="Does a task gain or lose by the others?",
-        shows="Accuracy on test rows: a filled circle for the task in the mixture, an open square for the task trained alone with the same settings.",
-        defines=(
-            "The number at the right is the accuracy in the mixture minus that alone. The short dashes mark chance. Settings, seed, rows and "
-            "backbone are the same; with as many questions of its task as in the mixture, a task alone takes only its share of the steps.",
-            "It is one run of each: a difference of a few points can be chance. Another seed is a quick check.",
-        ),
-        live=False,
-    ),
-    View(
-        name="merge_now",
-        title="One model for all tasks",
-        shows="Each adapter was trained on one task; their updates are added up, each times its own λ.",
-        defines=(
-            "Task Arithmetic: W + Σ λ τ, where τ = B A scaled, the update that one task's adapter adds to a frozen weight W. λ = 0 leaves an "
-            "adapter out; with λ = 1 for one task and 0 for all others the merge is that task's own adapter.",
-            "Share of the first 30 validation questions of each task answered right. Not test questions: coefficients that were chosen by looking "
-            "at them would make their accuracy say too much.",
-        ),
-        live=False,
-    ),
-    View(
-        name="merge_table",
-        title="Ways to merge, on test questions",
-        shows="One row a merge, newest last; what each method looked at stands beside its name.",
-        defines=(
-            "Share of each task's test questions answered right; the mean is over the tasks. The mark under a number is the task's own adapter: a "
-            "merge is one model, single-task adapters are one model a task.",
-            "AdaMerging and Concrete learn from questions without answers. In their papers these are the test questions themselves; here they are "
-            "validation questions unless you choose otherwise. Where a row says TEST questions, its accuracy is on questions the method has seen.",
-            "R-MTLLMF is built from its paper's abstract: hence 'after'. Its defence takes a few steps on labelled training questions. Seconds "
-            "are of the merge alone.",
-        ),
-        live=False,
+        file="curves",
     ),
     View(
         name="merge_course",
@@ -173,7 +137,9 @@ _ALL = (
             "The power axis is not to scale: after 0, each mark is twice the one before. 'Labelled steps alone' takes the defence's steps from "
             "the bare backbone, with nothing merged.",
         ),
+        choices=(("into", "Look into", (("", "–"),)),),
         live=False,
+        file="curves",
     ),
     Steps(
         name="walk",

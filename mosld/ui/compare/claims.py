@@ -7,7 +7,6 @@ Quick runs lie in the visitor's folder under `claims/`; what has ended is not tr
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +14,17 @@ import gradio as gr
 from gradio.context import get_render_context
 
 from mosld.config import ConfigError
-from mosld.ui.lab import AT_ONCE, QUIET, Lab
+from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.limits import Limits
+from mosld.ui.session import Session
 from mosld.ui.shown import shown
-from mosld.ui.work import Say, Work, claim_work, follow
+from mosld.ui.work import Desk, Say, Work
 
 if TYPE_CHECKING:
     from mosld.studies.claims.claim import Setting
 
 TITLE = "Claims"
-WORK = "compare-claims"  # in session.tabs: the last _Quick
+WORK = "compare-claims"
 SETTING = "nano-world"
 MARKUP = (
     '<section class="lab-figure lab-shelf" aria-labelledby="claims-title"><h2 id="claims-title">What holds of the paper, here</h2>'
@@ -42,7 +42,7 @@ MARKUP = (
 PRESS = "element.addEventListener('click', (e) => { const b = e.target.closest('[data-claim]'); if (b) trigger('quick', { id: b.dataset.claim }); });"
 
 
-class _Quick(Work):
+class Quick(Work):
     """One press of a button: a claim's deciding arms, three seeds each, at a tenth of the steps; and what came out so far."""
 
     def __init__(self, claim: str, folder: Path, limits: Limits, setting: Setting | None = None):
@@ -50,7 +50,7 @@ class _Quick(Work):
         self.claim, self.folder, self.limits, self.setting = claim, folder, limits, setting
         self.live: list[str] = []
 
-    def train(self, say: Say) -> None:
+    def train(self, say: Say) -> str:
         from mosld.studies.claims.arms import SETTINGS, quick
         from mosld.studies.claims.report import live
         from mosld.studies.claims.results import add, load
@@ -60,7 +60,7 @@ class _Quick(Work):
         if self.claim == "C1":  # arithmetic
             n = counts()
             self.live = [f"Counted now: {', '.join(f'{name} {value:,}' for name, value in n.items())}."]
-            return
+            return "Arithmetic: nothing is trained."
         setting = self.setting or quick(SETTINGS[SETTING])
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         known, wishes = load(self.folder), quick_wishes([self.claim], setting)
@@ -73,63 +73,39 @@ class _Quick(Work):
             add(self.folder, group[0].job.key, records)
             known |= {r["key"]: r for r in records}
         self.live = [f"Here, on nano: {r['label']} {r['figure']}; {r['verdict']}. Stored: {r['stored']}." for r in live([self.claim], setting, known)]
+        return "A tenth of the steps settles nothing."
 
 
 def place(lab: Lab) -> None:
     """Put the table on the page; it is read anew whenever the tab is opened."""
     tab = get_render_context()
     table = shown(MARKUP, found(), PRESS, elem_id="claims")
-    limits = lab.handlers.sessions.limits
-
-    def plan(request: gr.Request, event: gr.EventData) -> tuple:
-        chosen = str((event._data or {}).get("id"))
-        try:
-            if chosen not in {row["id"] for row in found()["rows"]}:
-                raise ConfigError(f"claim: '{chosen[:20]}' is not there; press one of the buttons.")
-            session = lab.visitor(request)
-            work = claim_work(session, WORK, lambda: _Quick(chosen, session.folder / "claims", limits))
-        except ConfigError as problem:
-            return lab.refused(problem, 1)
-        return gr.skip(), found(work, "Waiting for a free place …")
-
-    def stream(request: gr.Request) -> Iterator[tuple]:
-        session = lab.look(request)
-        work = session.tabs.get(WORK)
-        if not isinstance(work, _Quick) or work.begun:
-            yield gr.skip(), gr.skip()
-            return
-        for feed, sentence, _ in follow(work, session, "A tenth of the steps settles nothing."):
-            yield feed, found(work, sentence)
+    desk = Desk(lab, WORK, lambda work, sentence, _: (found(work, sentence),), [table])
+    desk.wire((table.quick, None, plan))
 
     def opened(request: gr.Request) -> dict:
-        return found(lab.look(request).tabs.get(WORK))
+        return found(desk.work(request))
 
     tab.select(opened, None, table, **AT_ONCE)
-    planned = table.quick(plan, None, [lab.feed, table], **AT_ONCE)
-    planned.success(stream, None, [lab.feed, table], concurrency_id="train", concurrency_limit=limits.runs, **QUIET)
 
 
-def found(work: _Quick | None = None, told: str = "") -> dict:
+def plan(session: Session, data) -> Quick:
+    """The quick version of the claim whose button was pressed. Raises ConfigError."""
+    chosen = str((data or {}).get("id"))
+    if chosen not in {row["id"] for row in found()["rows"]}:
+        raise ConfigError(f"claim: '{chosen[:20]}' is not there; press one of the buttons.")
+    return Quick(chosen, session.folder / "claims", session.limits)
+
+
+def found(work: Quick | None = None, told: str = "") -> dict:
     """Rows for MARKUP; what a quick version says stands in its claim's."""
     from mosld.studies.claims.report import rows
 
     out = []
     for c in rows():
-        own = work if work is not None and work.claim == c["id"] else None
-        out.append(
-            {
-                "id": c["id"],
-                "anchor": f"claim-{c['id']}",
-                "title": f"{c['id']}. {c['title']}",
-                "plain": c["plain"],
-                "says": c["says"],
-                "recipe": c["verdict"]["recipe"],
-                "tuned": c["verdict"]["tuned"],
-                "figure": c["figure"] or "–",
-                "what": f"Run a quick version of {c['id']}",
-                "told": told if own else "",
-                "live": own.live if own else [],
-            }
-        )
+        own = work is not None and work.claim == c["id"]
+        words = {"anchor": f"claim-{c['id']}", "title": f"{c['id']}. {c['title']}", "what": f"Run a quick version of {c['id']}"}
+        live = {"told": told, "live": work.live} if own else {"told": "", "live": []}
+        out.append({"id": c["id"], "plain": c["plain"], "says": c["says"], **c["verdict"], "figure": c["figure"] or "–", **words, **live})
     ran = any(row["recipe"] != "not run" or row["tuned"] != "not run" for row in out)
     return {"rows": out, "note": "" if ran else "No results are stored in this copy yet; python -m mosld claims makes them."}

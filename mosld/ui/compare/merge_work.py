@@ -1,7 +1,6 @@
 """What the Merge tab keeps for a visitor, and the work it does; no component of the page is known here.
 
 - `Merging`: the bench of trained adapters, the coefficients of the sliders, the results so far. `train`, `rescore`, `merge` do the work.
-- `Merging.plan`, `Merging.stream`, `Merging.stop`: long work (`mosld.ui.work`).
 
 Adapters lie in the visitor's folder, one directory for a task and its settings: what was trained once is read from then on, and an
 adapter that was stopped half-way goes on. Everything that needs torch is imported when it is used.
@@ -13,17 +12,16 @@ import hashlib
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator
 
 from mosld.config import ConfigError, RunConfig, to_text
 from mosld.merging.config import MERGES, SEES, MergeConfig, acting
 from mosld.tasks import check
-from mosld.ui import STOP, TRAIN_ADAPTERS
+from mosld.ui import TRAIN_ADAPTERS
 from mosld.ui.compute import computing
 from mosld.ui.session import Session
 from mosld.ui.turns import QUESTION
 from mosld.ui.wire import short
-from mosld.ui.work import Say, Work
+from mosld.ui.work import Say
 
 MOST_TASKS = 8
 MOST_RESULTS = 12  # rows of the table; the oldest goes first
@@ -41,44 +39,15 @@ class Merging:
         self.results: list[dict] = []
         self.base: list[dict] = []  # rows without a merge: the bare backbone and the single-task adapters, on test questions
         self.now: dict | None = None  # what the sliders' picture shows
-        self.pressed = None  # which of the tab's buttons started the last work
-        self.told = ""  # what the last work ended with
         self.version = 0  # counts what was added to the results
         self.shown = None  # the bench whose sliders are on the page
         self._sliders = None  # a bench over the same vectors, whose model belongs to the sliders
-        self._work: Work | None = None  # the last long work
         self._looking = threading.Lock()
 
     @property
     def names(self) -> list[str]:
         """The tasks whose adapters are here."""
         return self.bench.names if self.bench else []
-
-    # long work
-
-    @property
-    def busy(self) -> bool:
-        """Whether long work goes on or waits for its place."""
-        return self._work is not None and not self._work.done.is_set()
-
-    def plan(self, work: Callable[[Say], str]) -> None:
-        """Note what `stream` is to do; `work` returns the sentence to end with. Raises ConfigError where something is going on already."""
-        if self.busy:
-            raise ConfigError(f"merge: something is going on here already; wait for it, or press {STOP}.")
-
-        def do(say: Say) -> None:
-            self.told = work(say)
-
-        self.told, self._work = "", Work(do, self.session.limits.seconds)
-
-    def stop(self) -> None:
-        if self._work is not None:
-            self._work.stop()
-
-    def stream(self) -> Iterator[tuple[str, float | None]]:
-        """Carry out what was planned, if anything: see `Work.reports`."""
-        if self._work is not None:
-            yield from self._work.reports(self.session)
 
     # adapters
 
@@ -205,16 +174,22 @@ class Merging:
         say("The labelled steps alone, nothing merged …", None)
         control = self.bench.accuracy(run("mtllmf-control", self.bench, config).updates)
         budgets = [config.jammer * share for share in BUDGETS] if config.jammer else [0.0]
-        curve = {"case": CASES[case], "of": len(budgets), "control": sum(control.values()) / len(control), "power": [], "plain": [], "defended": []}
+        alone, plain, defended = sum(control.values()) / len(control), [], []
+        jam = row["course"]["jam"]
+        define = "\n".join(f"{u['task']}: power {u['power']:g}, jammed with {u['jam']:g}" for u in jam)
+        chart = {"title": f"Accuracy by the jammer's power, {CASES[case]}", "kind": "percent", "define": define, "across": "jammer's power"}
+        chart |= {"ticks": [f"{b:.3g}" for b in budgets], "steps": max(1, len(budgets) - 1)}
         for i, budget in enumerate(budgets):
 
             def tell(sentence: str, fraction: float | None, i=i, budget=budget) -> None:
                 say(f"Jammer's power {budget:.3g} ({i + 1} of {len(budgets)}) …", (i + (fraction or 0.0)) / len(budgets))
 
             tell("", None)
-            plain, defended = (point["mean"] for point in jamming(self.bench, config, [budget], [case], progress=tell))
-            curve = {**curve, "power": [*curve["power"], budget], "plain": [*curve["plain"], plain], "defended": [*curve["defended"], defended]}
-            row["course"] = {**row["course"], "curve": curve}
+            for line, point in zip((plain, defended), jamming(self.bench, config, [budget], [case], progress=tell), strict=True):
+                line.append([i, point["mean"]])
+            names = ["no defence", "defended", "labelled steps alone"]
+            chart = {**chart, "series": [list(plain), list(defended), [[k, alone] for k in range(i + 1)]]}
+            row["course"] = {"parts": [{"names": names, "charts": [chart]}], "jam": jam}
             self.version += 1
 
 
@@ -230,7 +205,7 @@ def _changed(method: str, config: MergeConfig) -> str:
 
 
 def _course(merge, bench) -> dict:
-    """How a merge came about, for its picture: entropies, coefficients and densities over the steps, and who was jammed how much."""
+    """How a merge came about, as data of `canvas/curves.js`: coefficients, mask densities and losses over the steps; and who was jammed how much."""
 
     def title(linear: str) -> str:
         if not linear:
@@ -247,11 +222,26 @@ def _course(merge, bench) -> dict:
     losses: dict[str, list] = {}
     for r in merge.losses:
         _put(losses, r["phase"], r["step"], r["loss"])
-    jam = [{"task": short(u["task"]), "power": u["power"], "jam": round(u["jam"], 3)} for u in merge.jam]
-    return {"coefficients": coefficients, "densities": densities, "losses": losses, "jam": jam, "sees": merge.sees}
+    top = max([0.6, *(v for lines in coefficients.values() for points in lines.values() for _, v in points)])
+    define = {"range": [0, math.ceil(10 * top) / 10], "define": "Coefficient of the task's update in this linear."}
+    parts = []
+    if coefficients:
+        charts = [{"title": f"λ, {where}", "kind": "plain", "series": list(lines.values()), **define} for where, lines in coefficients.items()]
+        parts.append({"names": list(next(iter(coefficients.values()))), "charts": charts})
+    if densities:
+        chart = {"title": "mask density", "kind": "fine", "series": list(densities.values()), "define": "Mean probability that an entry is kept."}
+        parts.append({"names": list(densities), "charts": [chart]})
+    if losses:
+        parts.append(
+            {"names": ["mean of the tasks"], "charts": [{"title": PHASES[p], "kind": "nats", "series": [line]} for p, line in losses.items()]}
+        )
+    return {"parts": parts, "jam": [{"task": short(u["task"]), "power": u["power"], "jam": round(u["jam"], 3)} for u in merge.jam]}
 
 
 def _put(lines: dict[str, list], name: str, step: int, value: float) -> None:
     """Add a point to a line; what is no number any more leaves a gap."""
     if math.isfinite(value):
         lines.setdefault(name, []).append([step, round(value, 5)])
+
+
+PHASES = {"mask": "entropy, mask (nats)", "coefficients": "entropy, λ (nats)", "realign": "loss, labelled steps (nats)"}

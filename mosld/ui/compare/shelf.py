@@ -1,6 +1,6 @@
-"""Compare: a shelf of this visitor's runs, any two arms laid over one another, and each task alone against the mixture.
+"""Compare: a shelf of this visitor's runs, and any two arms laid over one another.
 
-- `place`: the table, two choices with their picture, and a fold in which tasks are trained alone (`compare_alone`).
+- `place`: the table, and two choices with their picture.
 - `shelf(session)`: the visitor's runs that can be read, by the name of their directory; what was read is kept until it changes.
 - `table(shelf, own)`, `overlay(shelf, first, second)`: what the page shows, as plain data.
 """
@@ -15,7 +15,6 @@ from mosld.registry import METHODS
 from mosld.studies.shelf import DEFINITIONS, MEAN, Kept, baselines, differing, read
 from mosld.ui import READ_RUNS, RUN
 from mosld.ui.canvas import VIEWS
-from mosld.ui.compare.alone import Alone
 from mosld.ui.controls import label
 from mosld.ui.folders import KEPT_RUNS, runs, shared
 from mosld.ui.lab import QUIET, Lab
@@ -23,7 +22,6 @@ from mosld.ui.session import Session, say
 from mosld.ui.shown import shown
 from mosld.ui.wire import short, to_json
 
-TITLE = "Runs"
 NOTE = f"Every run of this page is kept here, the last {KEPT_RUNS} of them; a row is an arm."
 SHELF = (
     '<section class="lab-figure lab-shelf" aria-labelledby="shelf-title"><h2 id="shelf-title">The runs so far</h2>'
@@ -38,19 +36,17 @@ SHELF = (
 )
 
 
-def place(lab: Lab) -> None:
-    """Put the tab's components on the page and wire them."""
+def place(lab: Lab) -> gr.Button:
+    """Put the tab's components on the page and wire them; returns the button that reads the runs again, which the browser presses too."""
     tab = Context.block  # the gr.Tab that the page has opened
     with gr.Row():
         again = gr.Button(READ_RUNS, size="md", elem_id="compare-again", scale=0, min_width=200)
     table_html = shown(SHELF, table({}, {}), elem_id="shelf")
     with gr.Column(visible=False, elem_id="compare-rest", min_width=0) as rest:  # till there is a run
-        with gr.Row(elem_id="compare-choice"):
+        with gr.Row(elem_id="compare-choice", elem_classes="lab-choice"):
             first = gr.Dropdown([], label="Compare", elem_id="compare-first")
             second = gr.Dropdown([], label="with", elem_id="compare-second")
         picture = lab.picture(VIEWS["overlay"])
-        alone = Alone(lab, shelf)
-        alone.place()
 
     def refresh(request: gr.Request, one, other) -> tuple:
         """The table, the choices (kept where they are still there) and the picture."""
@@ -60,10 +56,8 @@ def place(lab: Lab) -> None:
         keys = [key for _, key in choices]
         one, other = (old if old in keys else new for old, new in zip((one, other), _suggested(keys), strict=True))
         text = overlay(kept, one, other) if keys else ""
-        ended = [(f"Run {_number(name)}", name) for name, run in kept.items() if run.event == "end"]
         chosen = [gr.update(choices=choices, value=key) for key in (one, other)]
-        last = gr.update(choices=ended, value=ended[-1][1] if ended else None)
-        return gr.skip(), table(kept, session.own), gr.update(visible=bool(keys)), *chosen, text, last
+        return gr.skip(), table(kept, session.own), gr.update(visible=bool(keys)), *chosen, text
 
     def lay(request: gr.Request, one, other) -> tuple:
         try:
@@ -72,10 +66,11 @@ def place(lab: Lab) -> None:
             return say(str(problem), error=True), gr.skip()
 
     for event in (tab.select, again.click):
-        outputs = [lab.feed, table_html, rest, first, second, picture, alone.run]
+        outputs = [lab.feed, table_html, rest, first, second, picture]
         event(refresh, [first, second], outputs, concurrency_id="shelf", concurrency_limit=2, trigger_mode="once", **QUIET)
     for part in (first, second):
         part.input(lay, [first, second], [lab.feed, picture], concurrency_id="shelf", concurrency_limit=2, trigger_mode="always_last", **QUIET)
+    return again
 
 
 def shelf(session: Session) -> dict[str, Kept]:
@@ -186,10 +181,10 @@ def overlay(kept: dict[str, Kept], first, second) -> str:
             raise ConfigError(f"run: '{str(key)[:40]}' is not on the shelf; press '{READ_RUNS}'.")
     chosen = [there[key] for key in (first, second)]
     both = [kept[run] for _, run, _ in chosen]
-    curves = [kept[run].curves[arm] for _, run, arm in chosen]
+    curves, steps = [kept[run].curves[arm] for _, run, arm in chosen], max(run.step for run in both)
 
     def chart(title: str, name: str, kind: str, define: str, chance: float | None = None) -> dict:
-        return {"title": title, "kind": kind, "define": define, "chance": chance, "series": [c.get(name, []) for c in curves]}
+        return {"title": title, "kind": kind, "define": define, "chance": chance, "steps": steps, "series": [c.get(name, []) for c in curves]}
 
     charts = [
         chart("loss", "loss", "nats", "Cross-entropy of the batch in nats, extra losses left out."),
@@ -204,5 +199,5 @@ def overlay(kept: dict[str, Kept], first, second) -> str:
         mark = " (held out)" if all(held) else " (held out of one)" if any(held) else ""
         chance = next(run.baselines["chance"][task] for run in both if task in run.baselines["chance"])
         charts.append(chart(short(task) + mark, f"accuracy {task}", "percent", "Share of validation questions answered right.", chance))
-    data = {"names": [name for name, _, _ in chosen], "steps": max(run.step for run in both), "charts": charts}
-    return to_json(data)
+    part = {"names": [name for name, _, _ in chosen], "charts": charts}
+    return to_json({"title": "Two arms over the steps", "parts": [part]})

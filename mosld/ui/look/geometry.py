@@ -38,7 +38,7 @@ def place(lab: Lab) -> None:
         except ConfigError as problem:
             yield lab.refused(problem, 2)
 
-    look.click(looked, None, outputs, concurrency_id="geometry", concurrency_limit=2, trigger_mode="always_last", **QUIET)
+    lab.refusable(look.click(looked, None, outputs, concurrency_id="geometry", concurrency_limit=2, trigger_mode="always_last", **QUIET))
 
 
 def pictures(session: Session) -> Iterator[tuple]:

@@ -60,8 +60,8 @@ def place(lab: Lab) -> None:
                 choice = []
                 if name == "tables":
                     choice = [gr.Dropdown([ALL, *TABLES], value=ALL, label="Which table", show_label=False, container=False, elem_id="take-table")]
-            ready = button.click(giver(lab, name), choice, [lab.feed, file], concurrency_id="take", concurrency_limit=2, **QUIET)
-            ready.then(None, file, None, js=SAVE, **AT_ONCE)
+            made = button.click(giver(lab, name), choice, [lab.feed, file], concurrency_id="take", concurrency_limit=2, **QUIET)
+            lab.refusable(made).then(None, file, None, js=SAVE, **AT_ONCE)
         with gr.Row(elem_classes="take-row"):
             copy = gr.Button("Link", size="md", elem_id="take-link")
             shown(ABOUT, "The settings of the run as an address, to share or to keep.")
