@@ -66,9 +66,9 @@ def signed_points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "−")
 
 
-def share(value: float) -> str:
+def share(value: float, digits: int = 0) -> str:
     """A share of right answers, as all pictures and sentences write it."""
-    return f"{100 * float(fixed(value, 2)):.0f} %"
+    return f"{100 * float(fixed(value, 2 + digits)):.{digits}f} %"
 
 
 def quoted(claims: tuple[str, ...]) -> list[dict[str, str]]:

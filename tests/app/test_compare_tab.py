@@ -138,7 +138,7 @@ def test_each_task_alone(lab):
     for row, (arm, n) in zip(rows, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
         task = logs[n].tasks[0]
         alone, mixed = (log.frames[-1].arms[arm].accuracy[task] for log in (logs[n], mixture))
-        assert (row["alone"], row["mixture"]) == (f"{alone:.1%}", f"{mixed:.1%}") and row["percent"] == 100 * mixed
+        assert (row["alone"], row["mixture"]) == (f"{100 * alone:.1f} %", f"{100 * mixed:.1f} %") and row["percent"] == 100 * mixed
         assert {m["kind"]: m["at"] for m in row["marks"]} == {"chance": 100 * mixture.chance[task], "own": 100 * alone}
         assert float(row["gap"].replace("−", "-")) == pytest.approx(100 * (mixed - alone), abs=0.06)
     assert logs[0].data["world/mood"] == mixture.data["world/mood"]  # the same rows

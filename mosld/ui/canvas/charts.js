@@ -163,42 +163,6 @@
     ctx.fill();
   }
 
-  // A matrix of numbers in [-1, 1] on the two-hue scale, cells `cell` pixels wide and high, its first cell at (x, y); names of rows stand left
-  // of it, those of columns slanted above, each where there is room. o: { rows, columns, values [row][column], tell(i, j), framed(i, j) }
-  M.matrix = (g, x, y, cell, o) => {
-    const { ctx } = g, every = Math.max(1, Math.ceil(13 / cell));
-    o.rows.forEach((name, i) => { if (i % every === 0) M.label(g, name, x - 6, y + (i + 0.5) * cell, { size: 11.5, colour: g.c.soft, align: "right", max: x - 8 }); });
-    o.columns.forEach((name, j) => {
-      if (j % every) return;
-      const short = name.length < 3;
-      ctx.save();
-      ctx.translate(x + (j + 0.5) * cell + (short ? 0 : 2), y - (short ? 9 : 6));
-      if (!short) ctx.rotate(-Math.PI / 4);
-      M.label(g, name, 0, 0, { size: 11.5, colour: g.c.soft, align: short ? "center" : "left", max: 80 });
-      ctx.restore();
-    });
-    o.values.forEach((row, i) => row.forEach((v, j) => {
-      const gap = v === null, colour = gap ? g.c.grid : M.diverging(v);
-      ctx.fillStyle = colour;
-      ctx.fillRect(x + j * cell, y + i * cell, cell - 1, cell - 1);
-      if (o.framed && o.framed(i, j)) { ctx.strokeStyle = g.c.soft; ctx.lineWidth = 1.5; ctx.setLineDash([3, 2]); ctx.strokeRect(x + j * cell + 1.5, y + i * cell + 1.5, cell - 4, cell - 4); ctx.setLineDash([]); }
-      if (cell >= 29) M.label(g, gap ? (o.gap ? o.gap(i, j) : "–") : v.toFixed(2).replace("-0.00", "0.00").replace("-", "−"), x + (j + 0.5) * cell - 0.5, y + (i + 0.5) * cell, { size: cell < 34 ? 10 : cell < 42 ? 11 : 11.5, align: "center", colour: gap ? g.c.ink : contrast(colour) });
-      g.hit(x + j * cell, y + i * cell, cell, cell, () => o.tell(i, j));
-    }));
-  };
-  // The ink to be read on a colour "rgb(r,g,b)": nearly black or white.
-  const contrast = (colour) => {
-    const [r, g, b] = colour.match(/\d+/g).map((v) => (v / 255) ** 2.2);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.2 ? "#16181c" : "#ffffff";
-  };
-  // The key to that scale, 28 pixels high.
-  M.matrixKey = (g, x, y, text) => {
-    const w = Math.min(180, g.w / 2.5);
-    for (let i = 0; i < w; i++) { g.ctx.fillStyle = M.diverging((2 * i) / w - 1); g.ctx.fillRect(x + i, y, 1.5, 9); }
-    ["−1", "0", "1"].forEach((v, k) => M.label(g, v, x + (k * w) / 2, y + 18, { size: 11, colour: g.c.soft, align: ["left", "center", "right"][k] }));
-    M.label(g, text, x + w + 10, y + 5, { size: 11.5, colour: g.c.soft, max: g.w - w - x - 12 });
-  };
-
   // Boxes of `count` small charts of at least `least` pixels' width (a third more where there is room), `height` high, in a place `width` wide.
   M.tiles = (count, width, least, height, top = 0) => {
     least = width > 700 ? least * 1.35 : least;

@@ -20,6 +20,11 @@
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
   // A colour of the two-hue scale, v in [-1, 1]; 0 is its pale middle.
   M.diverging = (v) => between(M.colours().diverging, (Math.max(-1, Math.min(1, v)) + 1) / 2);
+  // The ink to be read on a colour "rgb(r, g, b)": black or white, whichever has the higher contrast.
+  M.inkOn = (colour) => {
+    const [r, g, b] = colour.match(/\d+/g).map((v) => (v / 255 <= 0.04045 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff";
+  };
   function between(stops, share) {
     const x = share * (stops.length - 1), i = Math.min(stops.length - 2, Math.floor(x)), a = rgb(stops[i]), b = rgb(stops[i + 1]);
     return `rgb(${a.map((c, k) => Math.round(c + (b[k] - c) * (x - i))).join(",")})`;
@@ -48,6 +53,24 @@
   // What stands in the tooltip follows the picture under it.
   M.tip = { show, hide, again: (text) => { if (tip.style.display === "block" && tip.textContent !== text) tip.textContent = text; } };
   window.addEventListener("scroll", hide, { passive: true });
+
+  // What an empty picture says: what is being done, or what is to be done.
+  const waits = (view, source) => (source.asked && source.asked() ? "The run is asked …" : M.busy() || !view.empty ? M.waiting() : view.empty());
+  // A figure made of elements, view: { render(data), say(data), empty }; source as below.
+  function tables(element, view, source) {
+    const place = element.querySelector(".lab-canvas"), words = element.querySelector(".lab-say");
+    let stamp = "";
+    const mark = () => {
+      const data = source.data(), now = [source.stamp(), M.colours().ink].join();
+      if (now === stamp) return;
+      stamp = now;
+      place.replaceChildren(...(data ? view.render(data) : [M.make("p", { class: "lab-empty" }, waits(view, source))]));
+      M.write(words, data ? view.say(data) : "");
+    };
+    M.on((what) => { if (what === "theme") mark(); });
+    mark();
+    return { mark, frame: mark };
+  }
 
   // A figure: its canvas, its marks with tooltip and keys, its words. view: { height(data, width), draw(g, data), say(data), empty }.
   // source: data() or null while there is none; coming(): what the height is taken from till then, so that nothing jumps, or null;
@@ -80,11 +103,7 @@
         const under = over ? find(...over) : ring ? ring.i : -1;
         if (under >= 0 && hits[under]) M.tip.again(words_of(hits[under], over ? over[0] : hits[under].x + hits[under].w - 1));
         speak();
-      } else M.wrap(waits(), width - 8).forEach((line, i, all) => M.label(g, line, width / 2, height / 2 + (i - (all.length - 1) / 2) * 17, { align: "center", colour: g.c.soft }));
-    }
-    // What an empty picture says: what is being done, or what is to be done.
-    function waits() {
-      return source.asked && source.asked() ? "The run is asked …" : M.busy() ? M.waiting() : view.empty ? view.empty() : M.waiting();
+      } else M.wrap(waits(view, source), width - 8).forEach((line, i, all) => M.label(g, line, width / 2, height / 2 + (i - (all.length - 1) / 2) * 17, { align: "center", colour: g.c.soft }));
     }
     function speak() {
       const now = Date.now(), data = source.data();
@@ -159,7 +178,7 @@
     const view = M.views[name], chosen = {}, menus = [...element.querySelectorAll("select[data-choose]")];
     // Until there is an answer, a view may show what the run on the page holds: view.sample() or null.
     const sample = () => (view.sample ? view.sample() : null);
-    const of = figure(element, view, { data: () => data || sample(), coming: () => null, asked: () => asked, stamp: () => [count, asked, !data && [M.state, M.note], !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.target].join() : ""].join(), busy: () => M.playing });
+    const of = (view.render ? tables : figure)(element, view, { data: () => data || sample(), coming: () => null, asked: () => asked, stamp: () => [count, asked, !data && [M.state, M.note], !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.target].join() : ""].join(), busy: () => M.playing });
     const wait = (now) => { if (asked !== now) { asked = now; element.setAttribute("aria-busy", String(now)); of.mark(); } };
     M.on((what) => { if (asked && what === "frames" && M.kind === "error") wait(false); if (!data) of.frame(); });
     if (view.asks) {
@@ -168,7 +187,6 @@
     }
     const again = () => {
       for (const menu of menus) chosen[menu.dataset.choose] = menu.value;
-      if (data) data.chosen = chosen;
       if (view.tell) view.tell(element, data);
       count += 1;
       of.mark();
@@ -176,7 +194,7 @@
     for (const menu of menus) menu.addEventListener("change", again);
     const take = () => {
       const text = read();
-      data = text ? JSON.parse(text) : null;
+      data = text ? { ...JSON.parse(text), chosen } : null;
       wait(false);
       for (const menu of menus) {
         const offered = data && data.offers && data.offers[menu.dataset.choose], before = menu.value;

@@ -163,7 +163,7 @@
   };
   M.make = (tag, attributes = {}, ...children) => {
     const el = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) if (name === "on") for (const [event, fn] of Object.entries(value)) el.addEventListener(event, fn); else if (value !== null && value !== false) el.setAttribute(name, value === true ? "" : value);
+    for (const [name, value] of Object.entries(attributes)) if (name === "on") for (const [event, fn] of Object.entries(value)) el.addEventListener(event, fn); else if ((value ?? false) !== false) el.setAttribute(name, value === true ? "" : value);
     el.append(...children);
     return el;
   };

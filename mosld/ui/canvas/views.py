@@ -95,6 +95,7 @@ _ALL = (
         ),
         choices=(("linear", "Linear", (("", "–"),)),),
         live=False,
+        file="geometry",
     ),
     View(
         name="conflict",
@@ -110,6 +111,7 @@ _ALL = (
         ),
         choices=(("linear", "Linear", (("", "–"),)),),
         live=False,
+        file="geometry",
     ),
     View(
         name="overlay",

@@ -22,7 +22,7 @@ from mosld.studies.shelf import alone as each_alone
 from mosld.studies.statistics import mean, paired_interval, spread
 from mosld.ui import STOP
 from mosld.ui.compare.shelf import shelf
-from mosld.ui.evidence import signed_points
+from mosld.ui.evidence import share, signed_points
 from mosld.ui.folders import renamed
 from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.session import Session
@@ -136,8 +136,8 @@ def against_mixture(kept: Kept, found: list[Kept | None]) -> list[dict]:
             rows.append(
                 {
                     "name": f"{row.label}, {short(task)}" if len(kept.rows) > 1 else short(task),
-                    "mixture": f"{mixed:.1%}",
-                    "alone": "–" if alone is None else f"{alone:.1%}",
+                    "mixture": share(mixed, 1),
+                    "alone": "–" if alone is None else share(alone, 1),
                     "gap": "" if alone is None else signed_points(mixed - alone),
                     "percent": 100 * mixed,
                     "marks": marks,

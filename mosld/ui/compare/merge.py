@@ -17,6 +17,7 @@ from mosld.ui import STOP, TRAIN_ADAPTERS
 from mosld.ui.canvas import VIEWS
 from mosld.ui.compare.merge_work import MOST_TASKS, STEPS, Merging
 from mosld.ui.controls import label, task_choices
+from mosld.ui.evidence import share
 from mosld.ui.folders import hidden
 from mosld.ui.lab import AT_ONCE, Lab
 from mosld.ui.session import Session, say
@@ -208,7 +209,7 @@ def now(state: Merging) -> dict:
     means = {name: sum(t[name] for t in tasks) / len(tasks) for name in ("chance", "bare", "own")}
     for task in ({"name": "mean", "merged": state.now["mean"], **means}, *tasks):
         marks = [{"kind": kind, "at": 100 * task[kind]} for kind in ("chance", "bare", "own")]
-        shares = {name: f"{task[name]:.0%}" for name in ("merged", "own", "bare", "chance")}
+        shares = {name: share(task[name]) for name in ("merged", "own", "bare", "chance")}
         rows.append(
             {"name": task["name"], "lam": f"{task['lam']:.2f}" if "lam" in task else "", "percent": 100 * task["merged"], "marks": marks, **shares}
         )
@@ -222,8 +223,8 @@ def ways(state: Merging) -> dict:
         saw = "looked at nothing but adapters" if row["sees"] == "-" else f"looked at {row['sees']}"
         took = "" if row["seconds"] is None else "under 0.1 s" if row["seconds"] < 0.1 else f"{row['seconds']:.1f} s"
         under = "no adapter" if i == 0 else " · ".join(filter(None, ["a model a task" if i == 1 else "", saw, row["note"], took]))
-        shares = zip((row["mean"], *row["accuracy"]), (own["mean"], *own["accuracy"]), strict=True)
-        cells = [{"text": f"{v:.1%}", "percent": 100 * v, "marks": [{"kind": "own", "at": 100 * o}]} for v, o in shares]
+        pairs = zip((row["mean"], *row["accuracy"]), (own["mean"], *own["accuracy"]), strict=True)
+        cells = [{"text": share(v, 1), "percent": 100 * v, "marks": [{"kind": "own", "at": 100 * o}]} for v, o in pairs]
         rows.append({"label": row["label"], "under": under, "cells": cells})
     return {"head": ["Mean", *map(short, state.names)], "rows": rows}
 

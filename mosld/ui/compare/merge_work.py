@@ -18,6 +18,7 @@ from mosld.merging.config import MERGES, SEES, MergeConfig, acting
 from mosld.tasks import check
 from mosld.ui import TRAIN_ADAPTERS
 from mosld.ui.compute import computing
+from mosld.ui.evidence import share
 from mosld.ui.session import Session
 from mosld.ui.turns import QUESTION
 from mosld.ui.wire import short
@@ -164,7 +165,7 @@ class Merging:
         case = method.removeprefix("mtllmf-").removesuffix("-defended")
         if case in CASES:
             self._jam(case, config, row, say)
-        return f"{row['label']}: {row['mean']:.1%} on test questions, mean of {len(self.names)} tasks."
+        return f"{row['label']}: {share(row['mean'], 1)} on test questions, mean of {len(self.names)} tasks."
 
     def _jam(self, case: str, config: MergeConfig, row: dict, say: Say) -> None:
         """Accuracy against the jammer's power with and without the defence, point by point."""
