@@ -29,10 +29,14 @@ LINK_LIMIT = 4000
 class ConfigError(ValueError):
     """A setting that cannot be used: one sentence with the field, its value and what is allowed.
 
-    What a sentence quotes of a user's text is cut short, and characters that move a cursor or belong to no text are written out.
+    What a sentence quotes of a user's text is cut short, and characters that move a cursor or belong to no text are written out. Where torch raises
+    again what a copy of a model or a worker of a data loader raised, it puts the traceback before the sentence: that is left out.
     """
 
     def __init__(self, sentence: str):
+        sentence = str(sentence)
+        if sentence.startswith("Caught ConfigError in "):
+            sentence = sentence.rpartition("ConfigError: ")[2].strip()
         super().__init__(plain(sentence))
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from peft import AutoPeftModelForSequenceClassification, PeftModel, get_peft_model
 from safetensors.torch import load_file
+from torch._utils import ExceptionWrapper
 from transformers import AutoModelForSequenceClassification
 
 import mosld.peft
@@ -416,5 +417,8 @@ def test_a_copy_for_data_parallel_is_refused_in_one_sentence(through):
     layer = next(m for m in model.modules() if type(m).__name__ in ("MoSLDLayer", "AdaptedLinear"))
     copied, width = layer._replicate_for_data_parallel(), base.config.hidden_size
     assert layer(torch.randn(1, 3, width)).shape[:2] == (1, 3)
-    with pytest.raises(ConfigError, match="DataParallel: its copies of a model share no adapters"):
+    with pytest.raises(ConfigError, match="DataParallel: its copies of a model share no adapters") as own:
         copied(torch.randn(1, 3, width))
+    with pytest.raises(ConfigError) as across:  # as torch hands it from the copy's thread to the caller's
+        ExceptionWrapper((ConfigError, own.value, own.tb), where="in replica 1 on device 1").reraise()
+    assert str(across.value) == str(own.value)
