@@ -179,8 +179,9 @@ def _kept(command: list[str], name: str) -> ctypes.CDLL:
 
 
 def _private(path: Path) -> bool:
+    """Whether nobody else can write it."""
     found = path.stat()
-    return found.st_uid == os.getuid() and not found.st_mode & 0o022
+    return hasattr(os, "getuid") and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _compile(command: list[str], path: Path) -> None:
