@@ -77,7 +77,7 @@ def main_thread(url: str, frames: int = FRAMES, pace: int = PACE, room: str = "w
         browser = p.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1366, "height": 768})
         page.goto(f"{url}?room={room}")
-        page.wait_for_function("window.MoSLD && MoSLD.there && MoSLD.frames.length > 1 && document.body.dataset.room", timeout=PATIENCE * 1000)
+        page.wait_for_function("window.MoSLD && MoSLD.ready && MoSLD.frames.length > 1 && document.body.dataset.room", timeout=PATIENCE * 1000)
         page.wait_for_timeout(1000)
         line = page.context.new_cdp_session(page)
         line.send("Performance.enable", {"timeDomain": "threadTicks"})  # of the processor: what other programs take is not counted

@@ -60,7 +60,7 @@ def _follow(lab, url: str, page, frames: int, end: float) -> list[tuple[int, flo
     """(frames, megabytes of the server, megabytes of the page's heap) at each look."""
     line = page.context.new_cdp_session(page)
     page.goto(f"{url}?c=1!n.{FIRST + frames + 100}", timeout=120_000)
-    page.wait_for_function("window.MoSLD && MoSLD.there && MoSLD.frames.length > 1", timeout=120_000)
+    page.wait_for_function("window.MoSLD && MoSLD.ready && MoSLD.frames.length > 1", timeout=120_000)
     page.locator("#run button, button#run").first.click()
     looks = []
     print("| frames | server, MB | browser, MB |\n|---|---|---|")

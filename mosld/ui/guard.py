@@ -1,4 +1,4 @@
-"""What stands between the network and Gradio: who may ask, what an answer may do in a browser, what may be uploaded, and what is sent how.
+"""What stands between the network and Gradio: who may ask, what an answer may do in a browser, what may be uploaded.
 
 `Guard` is ASGI middleware. On a private machine a request is answered only where it names this machine (a name that an attacker's DNS points here
 is none) and comes from this page or from no page at all; MCP included. On a hosted Space, where the page is public, any name and page may ask.
@@ -6,9 +6,6 @@ is none) and comes from this page or from no page at all; MCP included. On a hos
 
 from __future__ import annotations
 
-import asyncio
-import gzip
-import hashlib
 import ipaddress
 import json
 import os
@@ -16,19 +13,20 @@ import re
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
+from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
 
-import brotli
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
 from mosld.config import ConfigError
 from mosld.tasks.files import SUFFIXES
+from mosld.ui.kept import Pages
 from mosld.ui.limits import UPLOAD_BYTES
 
 UPLOADS_A_MINUTE = 60  # of all visitors
 FORM_BYTES = 20_000  # of an upload around its file
-ADDRESS = ("host", "x-forwarded-host", "x-forwarded-proto", "x-gradio-server")  # headers from which Gradio makes its own address
 BODY_BYTES = 2_000_000  # of any other request
 
 # Gradio's page needs inline scripts (its configuration) and eval (scripts of gr.HTML); nothing of it needs another host.
@@ -50,10 +48,10 @@ FRAMES = "'self' https://huggingface.co https://*.huggingface.co https://*.hf.sp
 
 class Guard:
     """The middleware. `hosted`: a public page. `hosts`: further names under which a private machine is asked for, "*" for any. `frames`: pages that
-    may show this one in a frame."""
+    may show this one in a frame. `first`: what is done to the page before it is sent."""
 
-    def __init__(self, app, hosted: bool, hosts: frozenset[str], readers: Readers, frames: tuple[str, ...] = ()):
-        self.app, self.hosted, self.hosts, self.readers = app, hosted, hosts, readers
+    def __init__(self, app, hosted: bool, hosts: frozenset[str], readers: Readers, frames: tuple[str, ...] = (), first: Callable[[str], str] = str):
+        self.app, self.hosted, self.hosts, self.readers, self.pages = app, hosted, hosts, readers, Pages(app, first)
         policy = {**POLICY, "frame-ancestors": " ".join([FRAMES if hosted else "'self'", *frames])}
         self.headers = {
             "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
@@ -61,8 +59,6 @@ class Guard:
             "Referrer-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "cross-origin" if hosted else "same-origin",
         }
-        self._pages: dict[tuple, dict[str, Response]] = {}  # answers that are the same for everybody, compressed once
-        self._making = asyncio.Lock()
         self._uploads: list[float] = []
 
     async def __call__(self, scope, receive, send):
@@ -77,8 +73,8 @@ class Guard:
             refusal, receive = await self._body(path, headers, receive)
         if refusal is not None:
             return await refusal(scope, receive, self._dressed(send, path))
-        if scope["method"] in ("GET", "HEAD") and path in ("/", "/config") and "deep_link" not in parse_qs(scope["query_string"].decode("latin-1")):
-            answer = await self._page(scope, headers)
+        if scope["method"] in ("GET", "HEAD") and path in ("/", "/config"):
+            answer = await self.pages.answer(scope, headers)
             return await answer(scope, receive, self._dressed(send, path))
         with self.readers.reading(scope):
             await self.app(scope, receive, self._dressed(send, path))
@@ -170,24 +166,6 @@ class Guard:
 
         return dressed
 
-    async def _page(self, scope, headers: Headers) -> Response:
-        """Gradio makes its page and configuration anew for everybody, which takes a core a quarter of a second; they differ by address alone."""
-        key = (scope["path"], scope.get("root_path", ""), *(headers.get(name, "") for name in ADDRESS))
-        if (answers := self._pages.get(key)) is None:
-            async with self._making:  # a class that comes at once waits for one to be made, instead of each for its own
-                if (answers := self._pages.get(key)) is None:
-                    made = await _answer(self.app, {**scope, "method": "GET", "query_string": b"", "headers": _plain(scope)})
-                    if made.status_code != 200:
-                        return made
-                    if len(self._pages) >= 32:
-                        self._pages.clear()
-                    answers = self._pages[key] = await asyncio.to_thread(_packed, made)
-        accepted = headers.get("accept-encoding", "")
-        answer = answers["br" if "br" in accepted else "gzip" if "gzip" in accepted else ""]
-        if headers.get("if-none-match") == answer.headers["etag"]:
-            return Response(status_code=304, headers={k: answer.headers[k] for k in ("etag", "cache-control", "vary")})
-        return answer
-
 
 class Readers:
     """Who reads the stream of its queued calls: by session, how many such requests are open."""
@@ -199,8 +177,16 @@ class Readers:
     def reads(self, visitor: str) -> bool:
         return self._open[visitor] > 0
 
+    @contextmanager
     def reading(self, scope):
-        return _Reading(self._open, self._visitor(scope))
+        visitor = self._visitor(scope)
+        self._open[visitor] += 1
+        try:
+            yield
+        finally:
+            self._open[visitor] -= 1
+            if not self._open[visitor]:
+                del self._open[visitor]
 
     def _visitor(self, scope) -> str:
         if scope["method"] != "GET":
@@ -209,21 +195,6 @@ class Readers:
             return parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
         called = re.search(r"/call/[^/]+/([0-9a-f]{32})$", scope["path"])
         return self.named(called[1]) if called else ""
-
-
-class _Reading:
-    def __init__(self, counts: Counter, visitor: str):
-        self.counts, self.visitor = counts, visitor
-
-    def __enter__(self):
-        if self.visitor:
-            self.counts[self.visitor] += 1
-
-    def __exit__(self, *_):
-        if self.visitor:
-            self.counts[self.visitor] -= 1
-            if self.counts[self.visitor] <= 0:
-                del self.counts[self.visitor]
 
 
 def _under_root(scope) -> dict:
@@ -269,42 +240,6 @@ def _same(origin: str, host: str) -> bool:
         return bool(usual) and page.hostname == asked.hostname and (asked.port is None or (page.port or usual) == asked.port)
     except ValueError:
         return False
-
-
-def _plain(scope) -> list[tuple[bytes, bytes]]:
-    """Headers without those by which an answer would be a visitor's own."""
-    return [(k, v) for k, v in scope["headers"] if k not in (b"cookie", b"accept-encoding", b"if-none-match", b"range")]
-
-
-async def _answer(app, scope) -> Response:
-    """What the application answers to a request without a body."""
-    status, headers, parts = 500, [], []
-
-    async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message):
-        nonlocal status, headers
-        if message["type"] == "http.response.start":
-            status, headers = message["status"], message["headers"]
-        else:
-            parts.append(message.get("body", b""))
-
-    await app(scope, receive, send)
-    kind = dict(headers).get(b"content-type", b"text/plain").decode("latin-1")
-    return Response(b"".join(parts), status, media_type=None, headers={"content-type": kind})
-
-
-def _packed(made: Response) -> dict[str, Response]:
-    """The answer as it is, and compressed; to be asked for again with its tag."""
-    tag = f'"{hashlib.sha256(made.body).hexdigest()[:20]}"'
-    common = {"content-type": made.headers["content-type"], "etag": tag, "cache-control": "no-cache", "vary": "Accept-Encoding"}
-    bodies = {"": made.body, "br": brotli.compress(made.body, quality=9), "gzip": gzip.compress(made.body, 9)}
-    return {kind: Response(body, headers={**common, **({"content-encoding": kind} if kind else {})}) for kind, body in bodies.items()}
-
-
-def refused(problem: ConfigError, status: int = 400) -> JSONResponse:
-    return JSONResponse({"error": str(problem)}, status)
 
 
 def whole_characters(body: bytes) -> bytes:

@@ -122,7 +122,7 @@ class Handlers:
 
     def speed(self, request: gr.Request, choice: str) -> None:
         session = self.look(request)
-        session.delay = SPEEDS.get(choice, 0.0)
+        session.delay = SPEEDS.get(str(choice), 0.0)
 
     # Choices that fill other controls.
 

@@ -13,7 +13,7 @@ import gradio as gr
 from mosld.tasks import catalogue, example
 from mosld.ui import api, gpu
 from mosld.ui.canvas.base import after
-from mosld.ui.canvas.page import BAR_HTML, BAR_SCRIPT, FEED_HTML, HEAD_HTML, bundle
+from mosld.ui.canvas.page import BAR_HTML, BAR_SCRIPT, FEED_HTML, FEED_SCRIPT, HEAD_HTML, rest
 from mosld.ui.compare import room as compare
 from mosld.ui.controls import HIDEABLE, Controls, task_choices
 from mosld.ui.handlers import KEYS, Handlers
@@ -40,11 +40,10 @@ def build(limits: Limits | None = None) -> gr.Blocks:
     limits = limits or Limits.from_environment()
     gpu.ready()
     tasks = task_choices(catalogue())
-    scripts = bundle({label: example(name) for label, name in tasks})
     controls = Controls(tasks)
     h = Handlers(Sessions(limits), controls)
     with gr.Blocks(title="MoSLD Lab", analytics_enabled=False, fill_width=True, delete_cache=(KEEP_SECONDS, KEEP_SECONDS)) as page:
-        feed = gr.HTML(None, html_template=FEED_HTML, js_on_load=scripts, elem_id="feed", apply_default_css=False)
+        feed = gr.HTML(None, html_template=FEED_HTML, js_on_load=FEED_SCRIPT, elem_id="feed", apply_default_css=False)
         _html(HEAD_HTML, "M.head(element)", "head")
         memory = gr.Textbox(visible=False)
         folds: dict[str, gr.blocks.Block] = {}
@@ -85,7 +84,7 @@ def build(limits: Limits | None = None) -> gr.Blocks:
         panel.own.upload(h.upload, [panel.own, controls.parts["tasks"]], [controls.parts["tasks"], feed, panel.read], **AT_ONCE)
         lab.answered(page.load(h.restore, memory, [feed, *(folds[name] for name in HIDEABLE), *values], js=KEYS, **AT_ONCE))
         api.place(lab)
-    page.sessions = h.sessions
+    page.sessions, page.scripts = h.sessions, rest({label: example(name) for label, name in tasks})
     return page.queue(max_size=2 * LINE, default_concurrency_limit=8)
 
 

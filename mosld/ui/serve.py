@@ -3,7 +3,7 @@
 Beside Gradio's own routes there are three, under `/lab/`:
 - `news`: the messages that a page has not got yet. A page asks with its session's key, the run and the number of frames it has; while a run is on
   its way the answer waits until there is something new. Whoever does not ask any more has left.
-- `file/NAME`: a file of `assets/`, and `script/NAME`: the page's scripts, lifted out of the configuration so that a browser keeps them.
+- `file/NAME`: a file of `assets/`, and `script/NAME`: the page's scripts and the style of its first picture (`kept.py`).
 - `health`: whether the server answers, and how many runs are under way.
 """
 
@@ -12,15 +12,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import hashlib
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import brotli
 import gradio as gr
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -28,16 +28,18 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from mosld.ui import api
+from mosld.ui.canvas.page import first
 from mosld.ui.guard import Guard, Readers, frames_of, names_of, read_json
+from mosld.ui.kept import Files, with_first
 from mosld.ui.limits import UPLOAD_BYTES
 from mosld.ui.sessions import Sessions
-from mosld.ui.theme import css, theme
+from mosld.ui.theme import css, first_css, theme
+from mosld.ui.watch.questions import QUESTIONS
 
 TICK = 0.1  # seconds between two answers to a page while its run trains
 HOLD = 8  # seconds that an answer may wait for something new
 LONG = 400  # characters of a script that stays in the configuration
 ASSETS = Path(__file__).parent / "assets"
-FOREVER = "public, max-age=31536000, immutable"
 
 
 def launch(page: gr.Blocks, **extra):
@@ -58,11 +60,10 @@ def launch(page: gr.Blocks, **extra):
             block.js_on_load = files.lift(block.js_on_load)
     hosted = bool(os.environ.get("SPACE_ID"))
     hosts, frames = names_of(os.environ.get("MOSLD_HOSTS", "")), frames_of(os.environ.get("MOSLD_FRAMES", ""))
-    guard = Middleware(Guard, hosted=hosted, hosts=hosts, readers=readers, frames=frames)
+    guard = Middleware(Guard, hosted=hosted, hosts=hosts, readers=readers, frames=frames, first=_first(page.scripts, files))
     settings = {
         "theme": theme(),
         "css": css(),  # 5 KB once compressed; Gradio puts its own scope around each rule, so it stays in the configuration
-        "head": f'<script defer src="{files.bundle()}"></script>',
         "enable_monitoring": False,
         "run_history": False,
         "show_error": False,
@@ -72,7 +73,7 @@ def launch(page: gr.Blocks, **extra):
         "pwa": False,
         "mcp_server": api.tools(),
         "_frontend": False,  # no look at itself: where that takes 3 s, as on a machine with other work, Gradio ends the server
-        "app_kwargs": {"middleware": [guard], "routes": [*_routes(sessions), *files.routes()]},
+        "app_kwargs": {"middleware": [guard], "routes": [*_routes(sessions), files.route()]},
     }
     waits = not extra.pop("prevent_thread_lock", False)
     served = page.launch(**{**settings, **extra}, prevent_thread_lock=True)
@@ -123,40 +124,12 @@ def _quoted(texts: list[str]):
     return map(to_json, texts)
 
 
-class Files:
-    """The page's scripts as files, named by what is in them, so that a browser keeps them until they change."""
-
-    def __init__(self):
-        self._scripts: dict[str, str] = {}
-        self._files: dict[str, tuple[bytes, bytes]] = {}
-
-    def lift(self, script: str) -> str:
-        """What calls a component's script once the bundle is there."""
-        name = "s" + hashlib.sha256(script.encode()).hexdigest()[:12]
-        self._scripts[name] = script
-        call = f"window.MoSLDScripts.{name}(element,trigger,props,server,upload,watch)"
-        return f"const go=()=>window.MoSLDScripts?{call}:setTimeout(go,10);go();"
-
-    def bundle(self) -> str:
-        """The address of all lifted scripts."""
-        functions = ",\n".join(f"{name}(element,trigger,props,server,upload,watch){{\n{script}\n}}" for name, script in self._scripts.items())
-        data = f"window.MoSLDScripts = {{\n{functions}\n}};".encode()
-        name = f"{hashlib.sha256(data).hexdigest()[:16]}.js"
-        self._files[name] = (data, brotli.compress(data))
-        return f"lab/script/{name}"
-
-    def routes(self) -> list[Route]:
-        async def script(request: Request) -> Response:
-            found = self._files.get(request.path_params["name"])
-            if found is None:
-                return PlainTextResponse("file: there is none of this name.", 404)
-            data, packed = found
-            headers = {"cache-control": FOREVER, "vary": "Accept-Encoding"}
-            if "br" in request.headers.get("accept-encoding", ""):
-                data, headers = packed, {**headers, "content-encoding": "br"}
-            return Response(data, media_type="text/javascript", headers=headers)
-
-        return [Route("/lab/script/{name}", script)]
+def _first(others: str, files: Files) -> Callable[[str], str]:
+    """What puts the first picture into Gradio's page."""
+    run = next(iter(QUESTIONS))
+    scripts, markup = first(run)
+    parts = {"scripts": files.add(scripts, ".js"), "style": files.add(first_css(), ".css"), "others": files.add(f"{others}\n{files.lifted()}", ".js")}
+    return partial(with_first, markup=markup, run=f"lab/file/runs/{run}.json", **parts)
 
 
 def _wait(page: gr.Blocks, sessions: Sessions) -> None:

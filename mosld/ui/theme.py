@@ -73,4 +73,13 @@ def theme() -> gr.themes.Base:
 
 def css() -> str:
     """All style sheets of `assets/`: lab.css for the page, one for each tab that has a style of its own."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob("*.css")))
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(ASSETS.glob("*.css")) if path.stem != "first")
+
+
+def first_css() -> str:
+    """The style of the first picture, before Gradio has given the page its own: with the colours that the theme has for it."""
+    look, names = theme(), ("body_background_fill", "body_text_color", "input_border_color")
+    light, dark = ("".join(f"--{name.replace('_', '-')}: {getattr(look, name + end)}; " for name in names) for end in ("", "_dark"))
+    lab, own = ((ASSETS / f"{name}.css").read_text(encoding="utf-8").replace(".gradio-container", "#first") for name in ("lab", "first"))
+    narrow = lab[lab.index("@media (max-width") :]  # once more, for Gradio's copy of what stands before it comes later
+    return f"#first {{ {light}}}\n.dark #first {{ {dark}}}\n{lab}\n#first {{\n{narrow}\n}}\n{own}"

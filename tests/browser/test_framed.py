@@ -41,7 +41,7 @@ def test_a_frame_of_another_origin(browser, server, allow, whole):
         page = context.new_page()
         page.goto(address)
         frame = next(f for f in page.frames if f.url.startswith(server))
-        wait(frame, "window.MoSLD && MoSLD.there && MoSLD.frames.length > 1")
+        wait(frame, "window.MoSLD && MoSLD.ready && MoSLD.frames.length > 1")
         scroller = frame
         if whole:
             high = frame.evaluate("document.body.scrollHeight")
@@ -69,7 +69,7 @@ def test_a_frame_of_another_origin(browser, server, allow, whole):
             assert frame.evaluate("navigator.clipboard.readText().catch(() => null)") in (link, None)
         alone = context.new_page()
         alone.goto(link)
-        wait(alone, "window.MoSLD && MoSLD.there && MoSLD.frames.length > 1")
+        wait(alone, "window.MoSLD && MoSLD.ready && MoSLD.frames.length > 1")
 
 
 def test_a_page_that_is_not_named_cannot_frame_it(browser, server):

@@ -18,7 +18,7 @@ def test_a_page_kept_open_over_a_restart_offers_its_run(browser, tmp_path):
             "console", lambda m: faults.append(m.text) if m.type == "error" and "net::ERR_" not in m.text else None
         )  # the browser's own, of no line
         page.goto(f"http://127.0.0.1:{port}/{ENDLESS}")
-        page.wait_for_function("window.MoSLD && MoSLD.there && MoSLD.frames.length > 1", timeout=PATIENCE * 1000)
+        page.wait_for_function("window.MoSLD && MoSLD.ready && MoSLD.frames.length > 1", timeout=PATIENCE * 1000)
         page.locator("#run button, button#run").first.click()
         page.wait_for_function("!MoSLD.replay && MoSLD.frames.length >= 3", timeout=PATIENCE * 1000)
         server.send_signal(signal.SIGTERM)

@@ -82,7 +82,7 @@ def taken(browser, tmp_path):
         pages = [context.new_page() for context in contexts]
         for page, link in zip(pages, (ENDLESS, ""), strict=True):
             page.goto(f"http://127.0.0.1:{port}/{link}")
-            page.wait_for_function("window.MoSLD && MoSLD.there && MoSLD.frames.length > 1", timeout=PATIENCE * 1000)
+            page.wait_for_function("window.MoSLD && MoSLD.ready && MoSLD.frames.length > 1", timeout=PATIENCE * 1000)
             if link:
                 press_run(page, 3)
         yield pages

@@ -33,7 +33,7 @@ def taken(browser, server, tmp_path_factory):
     """The replay and the tables of one run, downloaded from the page while the run is paused."""
     folder, page = tmp_path_factory.mktemp("taken"), browser.new_page(reduced_motion="reduce")
     page.goto(server + FAST)
-    page.wait_for_function("window.MoSLD && window.MoSLD.there && MoSLD.frames.length > 1")
+    page.wait_for_function("window.MoSLD && window.MoSLD.ready && MoSLD.frames.length > 1")
     filled(page)
     press_run(page, 26)  # past the scoring at step 25
     page.click("#pause")

@@ -5,8 +5,6 @@
 //   any more), `rest` (a run that was on its way has come to rest).
 ((M) => {
   const CALM = 15000, DOWN = "The line to the lab is down. Trying again …";
-  M.url = (path) => new URL(path, `${(window.gradio_config && window.gradio_config.root) || "."}/`.replace(/^\.\//, document.baseURI)).href;
-  M.file = (name) => fetch(M.url(`lab/file/${name}`)).then((r) => (r.ok ? r.json() : Promise.reject(new Error(`${name}: ${r.status}`))));
 
   const at = { key: "", run: -1, at: 0, mark: "" };
   let tell = () => {}, asking = false, again = false, timer = null, wait = 500, down = false, lost = false, busy = false;
@@ -53,7 +51,7 @@
   // Wishes go to the server one after another, so that the last one counts, and none before the settings of the page's address, or of a question
   // just chosen, stand in the controls. `M.answered` is called by the page's events once they are (`lab.py`).
   let line = new Promise((done) => { M.answered = done; setTimeout(done, 60000); });
-  line.then(() => { M.ready = true; }); // what is typed into controls before that is overwritten
+  Promise.all([line, M.opened]).then(() => { M.ready = true; }); // what is typed into controls before that is overwritten
   M.wishes = 0; // on their way
   M.wish = (send) => {
     M.wishes += 1;

@@ -12,8 +12,7 @@
   M.armFill = (arm, colour) => { const kind = M.armMarks[arm % 6]; return { solid: "currentColor", hollow: "none" }[kind] || `url(#${kind}-${colour})`; };
   M.patterns = () => {
     if (document.getElementById("lab-patterns")) return;
-    const root = document.querySelector(".gradio-container") || document.body;
-    const svg = M.makeSvg("svg", { id: "lab-patterns", width: 0, height: 0, "aria-hidden": "true", class: "lab-svg", style: "position:absolute" }, root);
+    const svg = M.makeSvg("svg", { id: "lab-patterns", width: 0, height: 0, "aria-hidden": "true", class: "lab-svg", style: "position:absolute" }, M.root());
     for (const name of ["ink", ...Array.from({ length: 8 }, (_, e) => "e" + e)])
       for (const [kind, d, size] of [["hatched", "M-1 1L1 -1M0 5L5 0M4 6L6 4", 5], ["dotted", "M1 1h1.6v1.6h-1.6z", 4]])
         M.makeSvg("path", { d, stroke: "currentColor", "stroke-width": 1.6, fill: kind === "dotted" ? "currentColor" : "none" }, M.makeSvg("pattern", { id: `${kind}-${name}`, width: size, height: size, patternUnits: "userSpaceOnUse", class: name }, svg));

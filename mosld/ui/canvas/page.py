@@ -1,8 +1,13 @@
-"""The page's own script, one file, and the markup of what has no canvas: head, bar and feed."""
+"""The page's own scripts and the markup of what has no canvas: head, bar and feed; and its first picture, which stands before Gradio has built it.
+
+- `first()`: the scripts that draw a run, in a file that is loaded before all else, and what it draws into.
+- `rest(examples)`: the others, loaded once the first picture is there.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 
 from mosld.config import knobs
 from mosld.ui import PAUSE, RESUME, RUN
@@ -10,7 +15,7 @@ from mosld.ui.canvas.base import script
 
 # In this order: each needs only what stands before it.
 SHARED = ("store", "terms", "choices", "paint", "charts", "svg")
-MACHINE = ("machine", "machine_parts", "machine_flow", "small", "timeline", "watch")
+MACHINE = ("machine", "machine_parts", "machine_flow", "small", "timeline", "watch", "recorded")
 PAGE = ("feed", "rooms", "learn")
 
 FEED_HTML = '<span class="lab-feed"></span>'
@@ -39,14 +44,26 @@ BAR_HTML = (
 )
 
 
+# What arrives goes into the store, and starts the fetching of frames; all other components wait for that.
+FEED_SCRIPT = """const go = () => { if (!window.MoSLDScripts) return setTimeout(go, 10);
+window.MoSLD.feed(props, watch, trigger, ['attach', 'rest']); window.MoSLD.there = true; }; go();"""  # quoted: Gradio looks for the events' names
 BAR_SCRIPT = "M.timeline(element, trigger, ['run', 'pause', 'step1', 'step10', 'reset'])"  # quoted: Gradio looks for the events' names
 
 
-def bundle(examples: dict[str, str]) -> str:
-    """All scripts of the page, then the feed itself: what arrives goes into the store, and starts the fetching of frames. `examples`: a
-    question of every task by its label."""
-    shared = "\n".join(script(name) for name in (*SHARED, *MACHINE, *PAGE))
+def first(run: str) -> tuple[str, str]:
+    """The scripts of the first picture, and the page around it, of which nothing can be pressed that asks the lab. `run`: the recorded run shown."""
+    off = [re.sub(r"<button (?=[^>]*(?:id=|data-room=|lab-jump))", "<button disabled ", part) for part in (HEAD_HTML, BAR_HTML)]
+    html = (
+        f'<div id="first" data-run="{run}" hidden><div id="head">{off[0]}</div><div id="lab"><div id="panel"></div>'
+        f'<main id="stage"><div id="bar">{off[1]}</div><div class="lab-watch"></div></main></div>'
+        '<p class="lab-opening" role="status">Opening the lab: what is grey cannot be pressed yet.</p></div>'
+    )
+    return "\n".join(script(name) for name in (*SHARED, *MACHINE, "first")), html
+
+
+def rest(examples: dict[str, str]) -> str:
+    """All other scripts of the page. `examples`: a question of every task by its label."""
+    scripts = "\n".join(script(name) for name in PAGE)
     helps = json.dumps({k.name: k.help for k in knobs()} | {"by": "What the arms differ in.", "values": "One value an arm, such as 0, 0.1."})
     asked = json.dumps(examples, ensure_ascii=False)
-    known = f"window.MoSLD.help = {helps};\nwindow.MoSLD.examples = {asked};"
-    return f"{shared}\n{known}\nwindow.MoSLD.feed(props, watch, trigger);\nwindow.MoSLD.there = true;"
+    return f"{scripts}\nwindow.MoSLD.help = {helps};\nwindow.MoSLD.examples = {asked};"

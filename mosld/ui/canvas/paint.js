@@ -1,11 +1,11 @@
 // What every picture shares: colours from the page's theme, a sharp canvas, marks that answer to the pointer and to the
 // arrow keys, one tooltip, and mount() and still(), which give a live or an answered view its place on the page.
 ((M) => {
-  const root = () => getComputedStyle(document.querySelector(".gradio-container") || document.body);
+  M.root = () => document.querySelector("#first, .gradio-container") || document.body;
   let colours = null;
   M.colours = () => {
     if (colours) return colours;
-    const css = root(), get = (name) => css.getPropertyValue("--lab-" + name).trim();
+    const css = getComputedStyle(M.root()), get = (name) => css.getPropertyValue("--lab-" + name).trim();
     colours = {
       ink: get("ink"), soft: get("soft"), faint: get("faint"), grid: get("grid"), card: get("card"),
       arms: [0, 1, 2, 3, 4, 5].map((i) => get("arm-" + i)), experts: [0, 1, 2, 3, 4, 5, 6, 7].map((i) => get("expert-" + i)),

@@ -1,4 +1,4 @@
-// The five rooms: which one is open stands in the address, Back goes back to the one before. Recorded runs are fetched here.
+// The five rooms: which one is open stands in the address, Back goes back to the one before.
 ((M) => {
   M.rooms = ["learn", "watch", "look", "compare", "take"];
   M.room = () => { const asked = M.asked("room"); return M.rooms.includes(asked) ? asked : M.asked("lesson") ? "learn" : "watch"; };
@@ -91,26 +91,4 @@
     else if (card && card.requestFullscreen) { M.goto("watch", null, true); card.requestFullscreen().catch(() => {}); }
   };
   M.projector = () => { document.body.classList.toggle("projector"); M.changed("theme"); };
-
-  // A recorded run: fetched once, played at once. `play` false leaves it at its end; a `chosen` one takes the place of a run of one's own.
-  const fetched = new Map();
-  M.fetchRun = (name) => {
-    if (!fetched.has(name)) fetched.set(name, M.file(`runs/${name}.json`));
-    return fetched.get(name);
-  };
-  let wanted = 0; // counts what was asked for: a run that comes after another one was asked for is not shown
-  M.recorded = async (name, play = true, chosen = false, quiet = !chosen) => {
-    const mine = ++wanted;
-    let run;
-    try { run = await M.fetchRun(name); } catch (problem) {
-      fetched.delete(name);
-      Object.assign(M, { note: `The recorded run could not be fetched; try again${M.orRun()}.`, kind: "error" });
-      return M.changed("frames");
-    }
-    if (mine !== wanted || (!chosen && M.header && !M.replay)) return run; // another one is to be shown, or one's own is there
-    const { note, kind } = M.kind === "error" && quiet ? M : { note: "", kind: "" }; // a refusal stays till something is done
-    M.receive({ ...run, k: "run", run: 0, replay: true, chosen, name, note, kind, state: M.state });
-    if (play && !M.calm() && M.play) { M.seek(0); M.play(); }
-    return run;
-  };
 })(window.MoSLD);

@@ -4,6 +4,9 @@
   M.timeline = (element, trigger, buttons = []) => {
     const $ = (name) => element.querySelector(name), slider = $("input"), play = $(".lab-play"), live = $(".lab-live"), step = $(".lab-step"), note = $(".lab-note"), marks = $(".lab-marks"), chips = $(".lab-chips"), aloud = $(".lab-aloud");
     let timer = null, said = "";
+    const goes = M.playing; // in the bar that this one takes the place of
+    if (M.stop) M.stop();
+    M.bar = element;
     const press = (name) => { if (trigger) { stop(); M.shelved = false; M.asking = null; M.wish(() => trigger(name)); } };
     for (const name of buttons) { const b = $("#" + name); if (b) b.addEventListener("click", () => press(name)); }
 
@@ -44,7 +47,7 @@
       slider.setAttribute("aria-valuetext", f ? `Step ${f.step} of ${steps}` : "No run yet");
       M.write(play, timer ? "Stop" : "Replay");
       live.hidden = M.at === null || timer !== null;
-      const set = (name, on, words) => { const b = $("#" + name); if (b) { if (b.disabled === on) b.disabled = !on; if (words) M.write(b, words); } };
+      const set = (name, on, words) => { const b = buttons.includes(name) && $("#" + name); if (b) { if (b.disabled === on) b.disabled = !on; if (words) M.write(b, words); } };
       set("pause", busy || M.state === "paused", $("#pause") && $("#pause").dataset[M.state === "paused" ? "resume" : "pause"]);
       set("step1", !busy);
       set("step10", !busy);
@@ -93,13 +96,15 @@
       setTimeout(() => M.changed("choice"), 4050);
     };
     let waiting = false;
-    M.on((what) => {
+    const off = M.on((what) => {
+      if (M.bar !== element) return off();
       if (what === "run") [changes, seen] = [[], 0];
       if (what === "run" && timer) { clearInterval(timer); timer = null; M.playing = false; }
       if (waiting) return;
       waiting = true;
       requestAnimationFrame(() => { waiting = false; paint(); if (what !== "seek") events(); });
     });
+    if (goes) M.play();
     paint();
     events();
   };
@@ -110,7 +115,7 @@
   window.addEventListener("keydown", (e) => {
     if (e.ctrlKey || e.metaKey || e.altKey || /^(INPUT|TEXTAREA|SELECT|BUTTON|CANVAS|SUMMARY|A|svg)$/.test(e.target.tagName) || e.target.isContentEditable || e.target.closest("svg, [role=tab], [role=option], [role=listbox]")) return;
     const press = (id) => { const b = document.getElementById(id); if (b && !b.disabled) b.click(); return !!b; };
-    const space = () => (M.replay && M.frames.length > 1 && !["running", "paused"].includes(M.state) ? (M.playing ? M.stop() : M.play(), true) : press("pause"));
+    const space = () => (M.play && M.replay && M.frames.length > 1 && !["running", "paused"].includes(M.state) ? (M.playing ? M.stop() : M.play(), true) : press("pause"));
     const act = { " ": space, s: () => press("step1"), r: () => press("run"), ArrowLeft: () => M.seek(M.index() - 1), ArrowRight: () => M.seek(M.index() + 1), f: () => M.full && M.full(), p: () => M.projector && M.projector() }[e.key];
     if (act && act() !== false) e.preventDefault(); // a key whose button is not here keeps its own meaning
   });

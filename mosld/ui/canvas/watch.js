@@ -43,6 +43,7 @@
   };
 
   M.watch = (element) => {
+    if (M.adopt && M.adopt(element)) return;
     const says = M.make("h2", { class: "lab-says" }), ask = M.make("div", { class: "lab-ask", hidden: true }), outcome = M.make("div", { class: "lab-outcome", role: "status", hidden: true }), differs = M.make("p", { class: "lab-differs", hidden: true });
     const place = M.make("div", { class: "lab-place" }), card = M.make("section", { class: "lab-card lab-machine", id: "figure-machine", "aria-label": "The machine" }, says, ask, outcome, differs, M.under(), place);
     element.replaceChildren(card, M.small());
@@ -67,7 +68,7 @@
       differs.hidden = !other;
       if (other) M.words(differs, `Not these settings: the picture is of another run. ${M.button("run")} takes ${M.controls.about}.`);
       const now = Date.now();
-      if (now - spoken > (M.state === "running" || M.playing ? 8000 : 500)) { spoken = now; picture.say(M.sayMachine()); }
+      if (now - spoken > (M.state === "running" || M.playing ? 8000 : 500)) { spoken = f ? now : 0; picture.say(M.sayMachine()); }
     };
     function guess(open) {
       ask.hidden = !open;
@@ -92,7 +93,7 @@
     const stamp = () => [M.run, M.name, M.open(), view.stamp(M.shown() || {}), M.pick.arm, M.layer, M.target, M.each, M.ring && M.ring.until > Date.now(), JSON.stringify(M.guessMark)].join();
     const picture = M.picture(place, view.title, (pen, W) => view.draw(pen, W, W > 300 && window.innerHeight > 860 ? Math.min(230, window.innerHeight - 740) : 116), stamp, 330);
     let spoken = 0;
-    M.on(() => { const now = Date.now(); if (now - spoken > 1500) { spoken = now; if (M.header && M.frames.length) picture.say(`${view.title}. ${view.say()}`); } });
+    M.on(() => { const now = Date.now(); if (now - spoken > 1500 && M.header && M.frames.length) { spoken = now; picture.say(`${view.title}. ${view.say()}`); } });
     return card;
   };
 
