@@ -44,8 +44,9 @@ def start(port: int, **more) -> subprocess.Popen:
 
 
 def shot(page, view: str) -> str:
-    """A digest of what a canvas shows."""
-    return hashlib.sha256(page.evaluate(f"document.querySelector('#figure-{view} canvas').toDataURL()").encode()).hexdigest()
+    """A digest of what a picture shows, on canvas or of elements."""
+    shown = page.evaluate(f"(p => p.querySelector('canvas')?.toDataURL() || p.innerHTML)(document.querySelector('#figure-{view} .lab-canvas'))")
+    return hashlib.sha256(shown.encode()).hexdigest()
 
 
 def drawn(page, place: str) -> str:

@@ -5,7 +5,7 @@ import re
 import pytest
 from browser_helpers import FAST, cut_off, faults, look, note, open_tab, press_run, shot, wait
 
-ALT = "document.querySelector('#figure-{}  canvas').getAttribute('aria-label')"
+ALT = "document.querySelector('#figure-{} .lab-say').textContent"
 
 
 def words(page, view: str, part: str) -> str:
@@ -31,8 +31,7 @@ def test_a_training_run_is_inspected_and_steered(visit):
     first = words(page, "inspect", "Accuracy on mood")
     assert re.search(r"nurse [1-4], .*Scores: a happy feeling [\d.]+ %; a sad feeling [\d.]+ %\.", first) and "right" not in first
     assert page.evaluate("MoSLD.state") == "running"
-    box = page.locator("#figure-inspect canvas").bounding_box()
-    page.mouse.move(box["x"] + 20, box["y"] + 45)
+    page.locator("#figure-inspect .lab-words li").first.hover()
     tip = page.inner_text("#lab-tip")
     gates = [float(v) for v in re.findall(r"expert \d: gate ([\d.]+)", tip)]
     assert "“[CLS]”" in tip and len(gates) == 4 and sum(gates) == pytest.approx(1, abs=0.02) and gates.count(0) == 2
@@ -45,12 +44,13 @@ def test_a_training_run_is_inspected_and_steered(visit):
     steered = words(page, "inspect", "Accuracy on mood")
     scores = [(float(a), float(b)) for a, b in re.findall(r"([\d.]+) % to ([\d.]+) %", steered)]
     assert len(scores) == 5 and any(a != b for a, b in scores)  # four options and the accuracy
-    page.focus("#figure-inspect canvas")
+    page.focus("#figure-inspect .lab-canvas")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert "expert 3: gate" in page.inner_text("#lab-tip") and "steered 0.00" in page.inner_text("#lab-tip")
     before = shot(page, "inspect")
-    choose(page, "inspect-linear", "layer 2, v")
+    page.select_option("#look-selects select >> nth=0", label="layer 2")  # one selection for all pictures
+    page.select_option("#look-selects select >> nth=1", label="v")
     words(page, "inspect", "layer 2, v")
     page.wait_for_timeout(200)
     assert shot(page, "inspect") != before
@@ -78,7 +78,7 @@ def test_slow_motion_walks_through_its_stages(visit):
         if stage < 5:
             page.click(".walk-next")
     assert len(set(seen)) == 6 and page.locator(".walk-next").is_disabled()
-    page.focus("#figure-walk canvas")
+    page.focus("#figure-walk .lab-canvas")
     page.keyboard.press("ArrowDown")
     assert re.search(r"“\w+” — number 1 of 128: -?[\d.e-]+\nthe frozen linear", page.inner_text("#lab-tip"))
     page.get_by_role("button", name="3 mask").click()
@@ -99,7 +99,7 @@ def test_both_tabs_are_for_everyone(visit):
         for scheme, width in (("light", 1440), ("dark", 390)):
             look(page, width, 844, scheme)
             open_tab(page, tab)
-            page.locator(f"#figure-{view} canvas").scroll_into_view_if_needed()  # out of sight it is not drawn
+            page.locator(f"#figure-{view} .lab-canvas").scroll_into_view_if_needed()  # out of sight it is not drawn
             words(page, view, part)
             assert faults(page) == [], (tab, width)
             assert cut_off(page) == []

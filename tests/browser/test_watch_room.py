@@ -129,9 +129,9 @@ def test_a_colour_means_one_thing(page):
 
 
 def test_pictures_without_a_middle_have_no_blue_and_no_orange(page):
-    """Rule 7, on canvas: what is drawn in Norms, Router, A against B and Loss is neither."""
+    """Rule 7, on canvas: what is drawn in Router, A against B and Loss is neither."""
     ends = page.evaluate("[MoSLD.colours().diverging.at(0), MoSLD.colours().diverging.at(-1)]")
-    for tab, view in (("Norms", "norms"), ("Router", "router"), ("A against B", "imbalance"), ("Loss", "loss")):
+    for tab, view in (("Router", "router"), ("A against B", "imbalance"), ("Loss", "loss")):
         open_tab(page, f"Look inside/{tab}")
         page.wait_for_function(f"(document.querySelector('#figure-{view} canvas') || {{}}).width > 300")
         painted(page)

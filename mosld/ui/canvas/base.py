@@ -8,10 +8,6 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-# Choices that several views offer: name in the store, label, and its values (filled by the page where they depend on the run).
-LAYER = ("layer", "Layer", (("all", "all"),))
-TARGET = ("target", "Linear", (("all", "all"),))
-
 
 @dataclass(frozen=True)
 class View:

@@ -33,13 +33,6 @@
     g.ctx.setLineDash([]);
     return (row + 1) * 18;
   };
-  // An arm's stroke and name at the head of its block, (x, y) being the middle of the stroke's start.
-  M.armHead = (g, arm, name, x, y, width) => {
-    M.stroke(g, arm, 3);
-    line(g.ctx, x, y, x + 20, y);
-    g.ctx.setLineDash([]);
-    M.label(g, name, x + 26, y, { weight: 600, size: 13, max: width - 30 });
-  };
   M.keyHeight = (S, width) => {
     const need = S.header.arms.map((n) => 48 + n.length * 7);
     let rows = 1, at = 0;

@@ -2,15 +2,14 @@
 ((M) => {
   const there = (at) => [...new Set(M.header.linears.flat().map((x) => x[at]))].sort((a, b) => (a > b ? 1 : -1));
   const OFFERS = {
-    layer: (worded) => [["all", worded ? "all layers" : "all"], ...there(0).map((l) => [String(l), `${worded ? "layer " : ""}${l + 1}`])],
-    target: (worded) => { const p = there(1); return [["all", worded && p.length === 2 ? p.join(" and ") : "all"], ...p.map((v) => [v, v])]; },
+    layer: () => [["all", "all layers"], ...there(0).map((l) => [String(l), `layer ${l + 1}`])],
+    target: () => { const p = there(1); return [["all", p.length === 2 ? p.join(" and ") : "all"], ...p.map((v) => [v, v])]; },
   };
-  // worded: no label stands beside it.
-  M.menu = (menu, name, worded) => {
+  M.menu = (menu, name) => {
     menu.addEventListener("change", () => M.choose(name, menu.value));
     let offered = "";
     const fill = () => {
-      const offers = OFFERS[name] && M.header ? OFFERS[name](worded) : [], key = offers.join();
+      const offers = OFFERS[name] && M.header ? OFFERS[name]() : [], key = offers.join();
       if (key && key !== offered) menu.replaceChildren(...offers.map(([value, text]) => new Option(text, value)));
       offered = key;
       menu.value = String(M[name]);

@@ -11,8 +11,7 @@
   function matrix(o) {
     const cell = (v, i, j) => {
       const el = M.make("td", { "data-help": `cosine ${M.text(v)}\n${o.tell(i, j)}`, class: o.framed && o.framed(i, j) && "framed" }, v === null ? (o.gap ? o.gap(i, j) : "–") : v.toFixed(2).replace("-0.00", "0.00").replace("-", "−"));
-      if (v !== null) { el.style.background = M.diverging(v); el.style.color = M.inkOn(el.style.background); }
-      return el;
+      return v === null ? el : M.shade(el, v);
     };
     const top = M.make("tr", {}, M.make("td", {}), ...o.columns.map((name) => M.make("th", { scope: "col" }, M.make("span", {}, name))));
     const rows = o.values.map((row, i) => M.make("tr", {}, M.make("th", { scope: "row" }, o.rows[i]), ...row.map((v, j) => cell(v, i, j))));
@@ -31,11 +30,8 @@
       });
       const alike = x.arms.map((a, arm) => block(head(d, arm), !a ? note("No adapter here.") : a.experts > 1 ? cosines(a.cosines, arm, arm) : note(`${d.methods[arm]}: one expert, nothing to compare.`)));
       if (x.across && x.across.length * x.across[0].length > 1) alike.push(block(M.make("h3", {}, "between the arms"), cosines(x.across, 0, 1)));
-      const bars = (a, e) => M.make("div", { class: "lab-bars", "data-help": `singular values of expert ${e + 1}: ${a.singular[e].map((v) => M.text(v, 3)).join(", ")}` }, ...a.singular[e].map((v) => {
-        const bar = M.make("i", {});
-        Object.assign(bar.style, { height: `${(100 * v) / most}%`, background: a.experts > 1 ? `var(--lab-expert-${e % 8})` : "var(--lab-ink)" });
-        return bar;
-      }));
+      const colour = (a, e) => (a.experts > 1 ? M.expertColour(e) : "var(--lab-ink)"), told = (a, e) => `singular values of expert ${e + 1}: ${a.singular[e].map((v) => M.text(v, 3)).join(", ")}`;
+      const bars = (a, e) => M.make("div", { class: "lab-bars", "data-help": told(a, e) }, ...a.singular[e].map((v) => M.style(M.make("i", {}), { height: `${(100 * v) / most}%`, background: colour(a, e) })));
       const heads = () => ["expert", "singular values", "stable rank"].map((name) => M.make("th", { scope: "col" }, name));
       const sizes = x.arms.map((a, arm) => a && block(head(d, arm), M.make("table", { class: "lab-singular" }, M.make("thead", {}, M.make("tr", {}, ...heads())), M.make("tbody", {},
         ...a.singular.map((_, e) => M.make("tr", {}, M.make("th", { scope: "row" }, String(e + 1)), M.make("td", {}, bars(a, e)), M.make("td", {}, M.text(a.stable[e]))))))));

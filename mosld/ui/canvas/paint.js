@@ -20,10 +20,10 @@
   const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
   // A colour of the two-hue scale, v in [-1, 1]; 0 is its pale middle.
   M.diverging = (v) => between(M.colours().diverging, (Math.max(-1, Math.min(1, v)) + 1) / 2);
-  // The ink to be read on a colour "rgb(r, g, b)": black or white, whichever has the higher contrast.
-  M.inkOn = (colour) => {
-    const [r, g, b] = colour.match(/\d+/g).map((v) => (v / 255 <= 0.04045 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff";
+  // An element on the colour of v, with black or white ink on it, whichever has the higher contrast.
+  M.shade = (el, v) => {
+    const colour = M.diverging(v), [r, g, b] = colour.match(/\d+/g).map((c) => (c / 255 <= 0.04045 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    return M.style(el, { background: colour, color: 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000000" : "#ffffff" });
   };
   function between(stops, share) {
     const x = share * (stops.length - 1), i = Math.min(stops.length - 2, Math.floor(x)), a = rgb(stops[i]), b = rgb(stops[i + 1]);
@@ -56,18 +56,21 @@
 
   // What an empty picture says: what is being done, or what is to be done.
   const waits = (view, source) => (source.asked && source.asked() ? "The run is asked …" : M.busy() || !view.empty ? M.waiting() : view.empty());
-  // A figure made of elements, view: { render(data), say(data), empty }; source as below.
-  function tables(element, view, source) {
+  // A figure made of elements, view: { render(data), say(data), empty }; source as below. Arrow keys go from mark to mark.
+  function elements(element, view, source) {
     const place = element.querySelector(".lab-canvas"), words = element.querySelector(".lab-say");
-    let stamp = "";
+    for (const [name, value] of [["role", "group"], ["tabindex", "0"], ["aria-label", element.querySelector("h2").textContent]]) place.setAttribute(name, value);
+    let stamp = "", visible = true;
     const mark = () => {
       const data = source.data(), now = [source.stamp(), M.colours().ink].join();
-      if (now === stamp) return;
+      if (!visible || now === stamp) return;
       stamp = now;
       place.replaceChildren(...(data ? view.render(data) : [M.make("p", { class: "lab-empty" }, waits(view, source))]));
       M.write(words, data ? view.say(data) : "");
     };
+    M.rove(place, "[data-help]");
     M.on((what) => { if (what === "theme") mark(); });
+    new IntersectionObserver((e) => { visible = e[e.length - 1].isIntersecting; mark(); }, { rootMargin: "200px" }).observe(element);
     mark();
     return { mark, frame: mark };
   }
@@ -164,7 +167,7 @@
       const last = M.frames[M.frames.length - 1] || {}, f = M.shown() || {};
       return [M.run, !M.frames.length && [M.state, M.note], M.frames.length ? last[view.depends] ?? last.step : -1, f[view.depends] ?? f.step, view.curves && M.at, M.layer, M.target, M.smooth, M.log].join();
     };
-    const of = figure(element, view, { data: () => (M.header && M.frames.length ? M : null), coming: () => M.header && M, stamp, busy: () => M.state === "running" });
+    const of = (view.render ? elements : figure)(element, view, { data: () => (M.header && M.frames.length ? M : null), coming: () => M.header && M, stamp, busy: () => M.state === "running" });
     M.on((what) => (what === "frames" ? of.frame() : of.mark()));
   };
 
@@ -178,7 +181,7 @@
     const view = M.views[name], chosen = {}, menus = [...element.querySelectorAll("select[data-choose]")];
     // Until there is an answer, a view may show what the run on the page holds: view.sample() or null.
     const sample = () => (view.sample ? view.sample() : null);
-    const of = (view.render ? tables : figure)(element, view, { data: () => data || sample(), coming: () => null, asked: () => asked, stamp: () => [count, asked, !data && [M.state, M.note], !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.target].join() : ""].join(), busy: () => M.playing });
+    const of = (view.render ? elements : figure)(element, view, { data: () => data || sample(), coming: () => null, asked: () => asked, stamp: () => [count, asked, !data && [M.state, M.note], !data && view.sample ? [M.run, M.name, M.index(), M.pick.arm, M.layer, M.target].join() : ""].join(), busy: () => M.playing });
     const wait = (now) => { if (asked !== now) { asked = now; element.setAttribute("aria-busy", String(now)); of.mark(); } };
     M.on((what) => { if (asked && what === "frames" && M.kind === "error") wait(false); if (!data) of.frame(); });
     if (view.asks) {
@@ -209,6 +212,18 @@
     if (view.wire) view.wire(element, chosen, again);
   };
 
+  // Arrow keys go from mark to mark in a place that is one tab stop; show(mark, its box), where there is one, tells of it.
+  M.rove = (place, selector, show) => place.addEventListener("keydown", (e) => {
+    const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[e.key], all = move ? [...place.querySelectorAll(selector)] : [];
+    if (e.key === "Escape") { place.focus(); return hide(); }
+    if (!all.length) return;
+    e.preventDefault();
+    const boxes = all.map((el) => { const b = el.getBoundingClientRect(); return { x: b.x, y: b.y, w: b.width, h: b.height }; });
+    const from = all.indexOf(document.activeElement), to = from < 0 ? 0 : M.nearest(boxes, from, move);
+    all[to].tabIndex = -1;
+    all[to].focus({ preventScroll: true });
+    if (show) show(all[to], boxes[to]);
+  });
   // The mark that lies nearest in a direction.
   M.nearest = (hits, from, [dx, dy]) => {
     const cx = (b) => b.x + b.w / 2, cy = (b) => b.y + b.h / 2, a = hits[from];

@@ -40,7 +40,6 @@
     const kept = new Map();
     let used = new Set(), cursor = null, tipped = null, size = "";
     const said = (el) => (typeof el.tip === "function" ? el.tip() : el.tip) || "";
-    const marks = () => [...root.querySelectorAll("[data-mark]")];
     const P = {
       root,
       begin(width, height) {
@@ -101,17 +100,10 @@
     });
     root.addEventListener("focusout", () => { tipped = null; M.tip.hide(); });
     root.addEventListener("keydown", (e) => {
-      const all = marks(), now = document.activeElement;
-      if ((e.key === "Enter" || e.key === " ") && now.act) { e.preventDefault(); return now.act(); }
-      if (e.key === "Escape") { root.focus(); return M.tip.hide(); }
-      const move = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] }[e.key];
-      if (!move || !all.length) return;
-      e.preventDefault();
-      const boxes = all.map((el) => { const b = el.getBoundingClientRect(); return { x: b.x, y: b.y, w: b.width, h: b.height }; });
-      const from = all.indexOf(now), to = from < 0 ? 0 : M.nearest(boxes, from, move);
-      all[to].focus({ preventScroll: true });
-      show(all[to], boxes[to].x + boxes[to].w / 2, boxes[to].y + boxes[to].h / 2);
+      const now = document.activeElement;
+      if ((e.key === "Enter" || e.key === " ") && now.act) { e.preventDefault(); now.act(); }
     });
+    M.rove(root, "[data-mark]", (el, b) => show(el, b.x + b.w / 2, b.y + b.h / 2));
     return P;
   };
 
@@ -167,4 +159,7 @@
     el.append(...children);
     return el;
   };
+  M.style = (el, style) => (Object.assign(el.style, style), el);
+  M.expertColour = (e) => `var(--lab-expert-${e % 8})`;
+  M.chip = (e) => M.style(M.make("span", { class: "lab-expert" }, String(e + 1)), { background: M.expertColour(e) });
 })(window.MoSLD);

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from mosld.ui.canvas.base import LAYER, TARGET, View
+from mosld.ui.canvas.base import View
 
 # Of slow motion, which takes one batch through one adapted linear.
 STAGES = ("x", "gate", "mask", "A x", "B", "sum")
@@ -31,7 +31,6 @@ _ALL = (
             "that is undefined, as over B = 0 at the start, is a gap. The definitions can disagree, even in sign: an optimiser such as AdamW "
             "divides the size of gradients away. With two arms, Δ is the second minus the first at the step shown.",
         ),
-        choices=(LAYER, TARGET),
         file="probed",
     ),
     View(
@@ -56,7 +55,6 @@ _ALL = (
             "mean entropy of a token's own gate, in nats. Task information: mutual information of expert and task, in bits.",
             "Each is the mean over the chosen layers and linears.",
         ),
-        choices=(LAYER, TARGET),
         file="probed",
     ),
     View(
@@ -68,7 +66,6 @@ _ALL = (
             "Share of A: where A is shared, its gradient is a sum over experts, dL/dA = sum of G_e with G_e = (g_e dL/dy B_e)^T x; the bar is the "
             "norm of G_e. Empty where A is not shared.",
         ),
-        choices=(LAYER, TARGET),
     ),
     View(
         name="inspect",

@@ -3,7 +3,7 @@
   M.asking = null; // { question, answer }: a question whose recorded run is shown; answer is null till guessed, -1 where skipped
   M.controls = null; // { mark, about, problem } of the settings beside the picture
 
-  const menu = (name, label) => M.menu(M.make("select", { "aria-label": label }), name, true);
+  const menu = (name, label) => M.menu(M.make("select", { "aria-label": label }), name);
   // A small picture of an arm's mark.
   M.armMark = (arm) => {
     const svg = M.makeSvg("svg", { width: 18, height: 11, class: "lab-svg ink", "aria-hidden": "true" });
@@ -32,14 +32,14 @@
     if (M.rooms) words.append(" ", M.make("button", { type: "button", on: { click: () => M.toClaim(c.id) } }, "All claims"));
     return words;
   });
-  M.under = () => { // the line under the sentence: what is shown, by which marks
+  M.under = (sized = true) => { // the line under the sentence: what is shown, by which marks
     const size = M.make("button", { type: "button", class: "lab-size", "aria-label": "Second bar: step or gradient", on: { click: () => { M.size = M.size === "step" ? "grad" : "step"; M.changed("choice"); paint(); } } });
     const paint = () => { size.textContent = M.size === "step" ? "bars: step" : "bars: gradient"; };
     paint();
     const where = M.make("span", { class: "lab-where" }), tell = () => { const info = M.header && M.frames.length && M.header.linears[M.pick.arm][M.linear()]; M.words(where, info ? `Layer ${info[0] + 1}, ${info[1]}` : ""); };
     M.on(tell);
     tell();
-    return M.make("div", { class: "lab-under" }, where, menu("layer", "Layer"), menu("target", "Linear"), size, armKey());
+    return M.make("div", { class: "lab-under" }, where, menu("layer", "Layer"), menu("target", "Linear"), ...(sized ? [size] : []), armKey());
   };
 
   M.watch = (element) => {

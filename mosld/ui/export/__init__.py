@@ -2,7 +2,7 @@
 
 - `page(log)`: the text of the file, at most `MOST_BYTES` long.
 
-It holds the scripts of the machine and the live pictures, the page's style sheet, `export.css` and the packed run, and asks for nothing else (its
+It holds the scripts of the machine and the live pictures, the page's style sheets, `export.css` and the packed run, and asks for nothing else (its
 own content security policy forbids it). The run is text that only `JSON.parse` reads; everything else of it is escaped.
 """
 
@@ -23,9 +23,11 @@ from mosld.ui.record import packed
 from mosld.ui.wire import short
 
 HERE = Path(__file__).parent
+ASSETS = HERE.parent / "assets"
 MOST_BYTES = 1_900_000
 MOST_FRAMES = 1500  # as many as a chart has columns on a screen
 LIVE = {name: view for name, view in VIEWS.items() if view.live}
+STYLE = "\n".join(path.read_text(encoding="utf-8") for path in (ASSETS / "lab.css", ASSETS / "look.css", HERE / "export.css"))
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
@@ -60,8 +62,7 @@ def _assembled(log: RunLog, kept: RunLog, date: datetime.date) -> str:
 <link rel="icon" href="data:,">
 <title>MoSLD Lab: {escape(names)}</title>
 <style>
-{(HERE.parent / "assets" / "lab.css").read_text(encoding="utf-8")}
-{(HERE / "export.css").read_text(encoding="utf-8")}
+{STYLE}
 </style>
 </head>
 <body class="gradio-container">

@@ -24,6 +24,7 @@ ROWS = {"encoder": 128, "decoder": 32}  # validation rows that accuracy is count
 PATIENCE = 90  # seconds: on a busy machine the count of the answer before takes long, and nobody would ask for this one again
 STEER = re.compile(r"(mute|force) (\d{1,4})")
 NOBODY = "nobody"
+PICKED = "(text, options, task, arm, linear, ...rest) => [text, options, task, ...MoSLD.fromPick(), ...rest]"
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,6 @@ def look(trainer, form: Form, row: int | None = None) -> dict:
         "task": task,
         "tasks": [short(t.name) for t in trainer.tasks],
         "arm": arm,
-        "arms": [a.name for a in trainer.arms],
-        "linear": linear,
-        "linears": [f"layer {s.layer + 1}, {s.target}" for s in sites] or ["no router"],
         "steer": f"{form.steer[0]} {form.steer[1] + 1}" if steer else NOBODY,
         "experts": (sites[linear].experts if form.here else min(s.experts for s in sites)) if inspector.steerable else 0,
         "steered": steer,
@@ -150,7 +148,7 @@ class Inspect:
                 number = kept["row"] if form.task == kept.get("task") and kept.get("run") == session.run else None
             seen = session.ask(lambda trainer: look(trainer, form, number))
         except ConfigError as problem:
-            return self.lab.refused(problem, 7)
+            return self.lab.refused(problem, 5)
         if number is not None:
             kept["row"] = number
         known = number is not None
@@ -165,17 +163,10 @@ class Inspect:
 
     @staticmethod
     def _controls(seen: dict) -> tuple:
-        """Text, options, task, arm, linear and steering, as the run has them."""
-        choose = lambda names, value: gr.update(choices=[(n, i) for i, n in enumerate(names)], value=value)  # noqa: E731
+        """Text, options, task and steering, as the run has them."""
+        tasks = gr.update(choices=[(n, i) for i, n in enumerate(seen["tasks"])], value=seen["task"])
         steer = [(NOBODY, NOBODY), *((f"{how} expert {e + 1}", f"{how} {e + 1}") for how in ("mute", "force") for e in range(seen["experts"]))]
-        return (
-            seen["text"],
-            "\n".join(seen["options"]),
-            choose(seen["tasks"], seen["task"]),
-            choose(seen["arms"], seen["arm"]),
-            choose(seen["linears"], seen["linear"]),
-            gr.update(choices=steer, value=seen["steer"]),
-        )
+        return seen["text"], "\n".join(seen["options"]), tasks, gr.update(choices=steer, value=seen["steer"])
 
     def count(self, request: gr.Request) -> str:
         """The same answer with the accuracy of its task, unsteered and steered."""
@@ -221,28 +212,23 @@ def place(lab: Lab) -> None:
                 ask = gr.Button("Ask", variant="primary", size="md", elem_id="inspect-ask")
                 another = gr.Button("Another row", size="md", elem_id="inspect-another")
         with gr.Row(elem_id="inspect-choices"):
-            task, arm, linear = (
-                gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"inspect-{name}", min_width=120, allow_custom_value=True)
-                for name, label in (("task", "Task"), ("arm", "Arm"), ("linear", "Layer and linear"))
-            )
-            steer = gr.Dropdown(
-                [(NOBODY, NOBODY)], value=NOBODY, label="Steer an expert", elem_id="inspect-steer", min_width=120, allow_custom_value=False
-            )
+            common = {"min_width": 120, "allow_custom_value": True}
+            task = gr.Dropdown([("…", 0)], value=0, label="Task", elem_id="inspect-task", **common)
+            steer = gr.Dropdown([(NOBODY, NOBODY)], value=NOBODY, label="Steer an expert", elem_id="inspect-steer", **common)
             here = gr.Checkbox(label="In this linear only", elem_id="inspect-here", min_width=120)
         picture = lab.picture(VIEWS["inspect"])
-    inputs = [text, options, task, arm, linear, steer, here]
-    outputs = [lab.feed, picture, text, options, task, arm, linear, steer]
-    given = {"trigger_mode": "always_last", **AT_ONCE}
-    first = "(text, options, task, arm, linear, ...rest) => [text, options, "
-    picked, picks = first + "task, ...MoSLD.fromPick(), ...rest]", first + "task, arm, linear, ...rest]"
-    picks = picks.replace("=> [", "=> (MoSLD.toPick(arm, linear), [") + ")"
-    events = (
-        ([ask.click, text.submit, steer.input, here.input], h.ask, picked),
-        ([arm.input, linear.input], h.ask, picks),
-        ([task.input], h.task, picked),
-        ([another.click], h.another, picked),
-    )
-    for triggers, handler, script in events:
-        gr.on(triggers, handler, inputs, outputs, js=script, **given).then(
-            h.count, None, picture, concurrency_id="inspect", concurrency_limit=2, **QUIET
-        )
+    inputs = [text, options, task, *picked(), steer, here]
+    outputs = [lab.feed, picture, text, options, task, steer]
+    for triggers, handler in (
+        ([ask.click, text.submit, steer.input, here.input], h.ask),
+        ([task.input], h.task),
+        ([another.click], h.another),
+    ):
+        given = {"trigger_mode": "always_last", "js": PICKED, **AT_ONCE}
+        asked = gr.on(triggers, handler, inputs, outputs, **given)
+        asked.then(h.count, None, picture, concurrency_id="inspect", concurrency_limit=2, **QUIET)
+
+
+def picked() -> tuple[gr.Number, gr.Number]:
+    """Arm and linear among a handler's inputs: those selected on the page, which the browser puts there (`PICKED`)."""
+    return gr.Number(0, visible=False, precision=0), gr.Number(0, visible=False, precision=0)

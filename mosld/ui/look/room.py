@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from mosld.ui.canvas import VIEWS
+from mosld.ui.canvas.base import after
 from mosld.ui.lab import Lab
 from mosld.ui.look import geometry, inspect, slow
 
@@ -12,7 +13,9 @@ LIVE = {"Norms": "norms", "Router": "router", "A against B": "imbalance", "Loss"
 
 
 def place(lab: Lab) -> None:
-    """Put the room's tabs on the page."""
+    """Put the selection that all share on the page, and the room's tabs."""
+    script = after("element.firstElementChild.replaceChildren(M.under(false))")
+    gr.HTML(html_template='<div class="lab-selects"></div>', js_on_load=script, elem_id="look-selects", apply_default_css=False)
     with gr.Tabs(elem_id="look-tabs"):
         for tab in (inspect, slow):
             with gr.Tab(tab.TITLE):

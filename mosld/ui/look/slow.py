@@ -12,19 +12,17 @@ import gradio as gr
 from mosld.config import ConfigError
 from mosld.ui.canvas import VIEWS
 from mosld.ui.lab import AT_ONCE, Lab
-from mosld.ui.look.inspect import clean, whole
+from mosld.ui.look.inspect import clean, picked, whole
 from mosld.ui.look.slow_hints import hints
 from mosld.ui.wire import short, to_json
 
 TITLE = "Slow motion"
 MODES = (("training", True), ("evaluation", False))
-# Arm and linear are those selected on the page; what is chosen here is selected there.
 PICKED = "(arm, linear, ...rest) => [...MoSLD.fromPick(), ...rest]"
-PICKS = "(arm, linear, ...rest) => { MoSLD.toPick(arm, linear); return [arm, linear, ...rest]; }"
 
 
 def look(trainer, arm: int | None, linear: int, row: int, training: bool) -> dict:
-    """The picture's data and what the controls should offer. No arm chosen: the first one that drops something. Indices are cut to fit."""
+    """The picture's data and the questions that can be chosen. No arm chosen: the first one that drops something. Indices are cut to fit."""
     from mosld.training.walk import walk, walkable  # imports torch
 
     arms = trainer.arms
@@ -44,10 +42,6 @@ def look(trainer, arm: int | None, linear: int, row: int, training: bool) -> dic
     questions = [f"{short(t['task'])}: {t['text']}" for t in data.pop("texts")]
     return {
         "data": data,
-        "arms": [a.name for a in arms],
-        "arm": arm,
-        "linears": [f"layer {s.layer + 1}, {s.target}" for s in sites],
-        "linear": linear,
         "rows": [q if len(q) < 90 else q[:88] + " …" for q in questions],
         "row": row,
     }
@@ -67,11 +61,10 @@ class Slow:
             chosen = whole(arm) if same else None
             seen = session.ask(lambda trainer: look(trainer, chosen, whole(linear), whole(row), training is not False))
         except ConfigError as problem:
-            return self.lab.refused(problem, 4)
+            return self.lab.refused(problem, 2)
         session.tabs["slow"] = session.run
-        choose = lambda names, value: gr.update(choices=[(n, i) for i, n in enumerate(names)], value=value)  # noqa: E731
-        controls = (choose(seen[f"{name}s"], seen[name]) for name in ("arm", "linear", "row"))
-        return gr.skip(), to_json(seen["data"]), *controls
+        rows = gr.update(choices=[(n, i) for i, n in enumerate(seen["rows"])], value=seen["row"])
+        return gr.skip(), to_json(seen["data"]), rows
 
 
 def place(lab: Lab) -> None:
@@ -79,17 +72,9 @@ def place(lab: Lab) -> None:
     h = Slow(lab)
     with gr.Column(elem_id="slow"):
         with gr.Row(elem_id="slow-choices"):
-            arm, linear = (
-                gr.Dropdown([("…", 0)], value=0, label=label, elem_id=f"slow-{name}", min_width=120, scale=2, allow_custom_value=True)
-                for name, label in (("arm", "Arm"), ("linear", "Layer and linear"))
-            )
             row = gr.Dropdown([("…", 0)], value=0, label="Question of the batch", elem_id="slow-row", min_width=160, scale=4)
             mode = gr.Dropdown(list(MODES), value=True, label="As in", elem_id="slow-mode", min_width=120, scale=1)
             take = gr.Button("Take a batch", size="md", elem_id="slow-take", scale=0, min_width=120)
         picture = lab.picture(VIEWS["walk"])
-    choices = [arm, linear, row, mode]
-    outputs = [lab.feed, picture, arm, linear, row]
-    given = {"trigger_mode": "always_last", **AT_ONCE}
-    take.click(h.take, choices, outputs, js=PICKED, **given)
-    gr.on([arm.input, linear.input], h.take, choices, outputs, js=PICKS, **given)
-    gr.on([row.input, mode.input], h.take, choices, outputs, **given)
+    events = [take.click, row.input, mode.input]
+    gr.on(events, h.take, [*picked(), row, mode], [lab.feed, picture, row], js=PICKED, trigger_mode="always_last", **AT_ONCE)
