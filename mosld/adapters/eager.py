@@ -9,7 +9,7 @@ On a GPU a bfloat16 input meets a float32 router in two parts of bfloat16, which
 float32; the small operations are then four launches (`mosld.adapters.islands`), where Triton works.
 
 - `Linear`, `Work`: what is asked. `Found`, `Gradients`: what `forward` and `backward` give, here and in `mosld.adapters.native`.
-- `routed_gate`: softmax over experts, the largest k kept and renormalised to sum 1. `gated`, `share`, `stack`, `ask`: parts of it.
+- `routed_gate`: softmax over experts, the largest k kept and renormalised to sum 1. `gated`, `share`, `stack`, `leave`: parts of it.
 """
 
 from __future__ import annotations
@@ -196,7 +196,8 @@ def _gate_backward(work, found, dys, d_loss, dp, sinks):
     own = dz * g[:, :, None].to(dz.dtype)  # [G, E, r, N]: what each expert asks of its hidden rows
     if sinks:
         for sink, part, linear in zip(sinks, own.to(x.dtype), linears, strict=True):
-            ask(sink, part, x, linear)
+            if sink is not None:
+                leave(sink, torch.matmul(part, x), linear)
     d_hidden = (own.sum(1) if hidden.shape[1] == 1 else own).reshape(-1, N).to(x.dtype)
     if first.router is None or (first.router.dtype != x.dtype and not _halves(x, first.router)):
         return d_hidden, d_logits, d_gate
@@ -213,11 +214,10 @@ def _each(stack: Tensor) -> Sequence[Tensor]:
     return (stack[0],) if len(stack) == 1 else stack.unbind()
 
 
-def ask(sink: dict | None, own: Tensor, x: Tensor, linear: Linear) -> None:
-    """Leave in a sink how large every expert's own share of the gradient of `down` is; own [E, r, N]: what it asks of its hidden rows."""
-    if sink is not None:
-        shares = torch.matmul(own, x).to(linear.down.dtype)
-        sink["ask"] = torch.linalg.matrix_norm(shares if linear.drop is None else shares * linear.drop)
+def leave(sink: dict, shares: Tensor, linear: Linear) -> None:
+    """Leave in a sink how large every expert's own share [E, r, d_in] of the gradient of `down` is."""
+    shares = shares.to(linear.down.dtype)
+    sink["ask"] = torch.linalg.matrix_norm(shares if linear.drop is None else shares * linear.drop)
 
 
 def _halves(x: Tensor, router: Tensor) -> bool:

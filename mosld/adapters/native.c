@@ -166,7 +166,7 @@ INLINE void outer(const T *dy, const T *z, const int32_t *list, long count, long
 }
 
 // d_up [d, E, r] = dy^T z: expert by expert over the tokens that chose it, some columns at a time. `list` [N, K] is room for their places.
-static void up_gradient(const T *dy, const T *z, const int32_t *chosen, long N, long K, long E, long r, long d, int32_t *list, T *d_up) {
+void by_expert(const T *dy, const T *z, const int32_t *chosen, int32_t *list, T *d_up, long N, long E, long r, long K, long d) {
     long start[E + 1], at[E], width = E * r, c = 0;
     memset(start, 0, sizeof start);
     for (long i = 0; i < N * K; i++) start[chosen[i] + 1]++;
@@ -204,5 +204,5 @@ void backward(const T *s, const T *dy, const T *rows, const T *tokens, const T *
               long apart, double scale) {
     ask(dy, chosen, rows, N, K, r, d, dz);
     gate_backward(s, stride, h_at, l_at, tokens, N, E, r, K, apart, scale, p, g, chosen, dz, pull, d_loss, ds);
-    up_gradient(dy, z, chosen, N, K, E, r, d, list, d_up);
+    by_expert(dy, z, chosen, list, d_up, N, E, r, K, d);
 }

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from mosld.adapters.eager import Found, Gradients, Work, ask, stack
+from mosld.adapters.eager import Found, Gradients, Work, leave, stack
 from mosld.fetch import cache_dir
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def backward(
     """See `mosld.adapters.eager.backward`."""
     x, linears, scale, K, _, tokens = work
     stacked, both, *each = found.kept
-    call, N, G, (E, _) = _library(x.dtype).backward, x.shape[0], len(linears), linears[0].router.shape
+    library, N, G, (E, _) = _library(x.dtype), x.shape[0], len(linears), linears[0].router.shape
     r, R, p, g = linears[0].up.shape[2], stacked.shape[0] // G - E, found.p, found.gate
     pull, d_loss = (None, None) if d_loss is None else (found.pull, d_loss.contiguous())
     d_both, dz, room, d_ups = torch.empty_like(both), torch.empty(N, K, r, dtype=x.dtype), torch.empty(N, K, dtype=torch.int32), []
@@ -106,16 +106,17 @@ def backward(
     for i, (t, dy) in enumerate(zip(linears, dys, strict=True)):
         chosen, z, rows = each[3 * i : 3 * i + 3]
         d_ups.append(torch.empty(t.up.shape, dtype=x.dtype))
-        call(
+        library.backward(
             *(both.data_ptr(), dy.data_ptr(), rows.data_ptr(), _place(tokens), _place(p, i), _place(g, i), chosen.data_ptr(), z.data_ptr()),
             *(_place(pull, i), _place(d_loss, i), dz.data_ptr(), room.data_ptr(), d_both.data_ptr(), d_ups[i].data_ptr()),
             *(G * (R + E), i * R, G * R + i * E, N, E, r, K, t.up.shape[0], r < R, scale),
         )
-        if sinks and sinks[i] is not None:
-            places = chosen.long()
-            own = x.new_zeros(N, E, r)
-            own[torch.arange(N)[:, None], places] = scale * dz * g[i].t().gather(1, places)[:, :, None]
-            ask(sinks[i], own.permute(1, 2, 0), x, t)
+        if sinks and sinks[i] is not None:  # what every expert asks of its hidden rows, times x
+            own = scale * dz * g[i].t().gather(1, chosen.long())[:, :, None]
+            read, d = x.contiguous(), x.shape[1]
+            shares = torch.empty(d, E, r, dtype=x.dtype)
+            library.by_expert(read.data_ptr(), own.data_ptr(), chosen.data_ptr(), room.data_ptr(), shares.data_ptr(), N, E, r, K, d)
+            leave(sinks[i], shares.permute(1, 2, 0), t)
     if dp is not None:
         t = p * dp
         d_both[:, G * R :] += (t - p * t.sum(1, keepdim=True)).flatten(0, 1).t()
@@ -198,5 +199,6 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     place, whole, real = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
     library.forward.argtypes = [place] * 12 + [whole] * 9 + [real] * 2
     library.backward.argtypes = [place] * 14 + [whole] * 9 + [real]
-    library.forward.restype = library.backward.restype = None
+    library.by_expert.argtypes = [place] * 5 + [whole] * 5
+    library.forward.restype = library.backward.restype = library.by_expert.restype = None
     return library

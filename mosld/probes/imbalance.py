@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 
@@ -21,23 +22,27 @@ def log_ratio(a: Tensor, b: Tensor) -> float | None:
 
     a: [1 or E] values of A; b: [1 or E] values of the B_e.
     """
-    top, bottom = float(a.nanmean()), float(b.nanmean())
-    if not (math.isfinite(top) and math.isfinite(bottom)) or top <= 0 or bottom <= 0:
-        return None
-    return math.log2(top / bottom)
+    return log_ratios(a[None], b[None])[0]
+
+
+def log_ratios(a: Tensor, b: Tensor) -> list[float | None]:
+    """`log_ratio` of every row of [n, 1 or E]."""
+    pairs = zip(a.nanmean(-1).tolist(), b.nanmean(-1).tolist(), strict=True)
+    sound = (t if math.isfinite(t[0]) and math.isfinite(t[1]) and min(t) > 0 else None for t in pairs)
+    return [None if t is None else math.log2(t[0] / t[1]) for t in sound]
 
 
 def update_counts(load: Tensor, a_shared: bool, b_shared: bool, kept_a: float = 1.0, kept_b: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Share of the tokens that reach an entry of A and of B_e in a step: ([1 or E], [1 or E]).
+    """Share of the tokens that reach an entry of A and of B_e in a step: ([..., 1 or E], [..., 1 or E]).
 
-    A shared matrix is reached by every token, an expert's own by the tokens sent to it (`load` [E]). Weight dropout keeps an entry out of the
+    A shared matrix is reached by every token, an expert's own by the tokens sent to it (`load` [..., E]). Weight dropout keeps an entry out of the
     step for all its tokens, so the share of entries that the mask left (`kept_*`) multiplies the count.
     With E experts, top-K and an even load the ratio is E / K for a shared A; where E = K it is 1.
     """
-    everyone = load.new_ones(1)
+    everyone = torch.ones_like(load[..., :1])
     return (everyone if a_shared else load) * kept_a, (everyone if b_shared else load) * kept_b
 
 
 def relative(step: Tensor, weight: Tensor) -> Tensor:
-    """Step size over weight size, entry by entry of [n]; NaN where the weight is zero."""
+    """Step size over weight size, entry by entry; NaN where the weight is zero."""
     return (step / weight).masked_fill(weight == 0, float("nan"))

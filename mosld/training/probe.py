@@ -62,12 +62,12 @@ def measure(
             "information": routing.information(routing.votes(gate, top_k), token_task, text, shuffles=SHUFFLES).tolist(),
             "share": all_load.tolist(),
         }
+        weights = _weights(adapters, before, all_load, handle.dropout)
         for j, (i, a) in enumerate(zip(members, adapters, strict=True)):
             own = {name: values[j] for name, values in figures.items()}
             if sentence is not None and a.last is not None:
                 own["word_experts"], own["word_gates"] = said[j]
-            weights = _weights(a, before, all_load[j], handle.dropout)
-            out[i] = LinearProbe(load=load[j], gate=mean[j], most=routing.most(experts, top_k), **own, **weights)
+            out[i] = LinearProbe(load=load[j], gate=mean[j], most=routing.most(experts, top_k), **own, **weights[j])
     return out
 
 
@@ -85,32 +85,50 @@ def _rows(values: Tensor) -> list[list[list[float] | None]]:
     return [[None if row[0] != row[0] else row for row in linear] for linear in values.tolist()]
 
 
-def _weights(a: Adapter, before: dict[nn.Parameter, Tensor], load: Tensor, rate: float) -> dict:
-    """Norms, sizes of gradient and step, and imbalance of one adapter."""
-    up, down = a.products()
-    now_a, now_b = a.stacks()
-    old_a, old_b = (norms.rms(w) for w in a.stacks(lambda p: before.get(p, p)))
-    grad_a, grad_b = (norms.rms(w) for w in a.stacks(lambda p: torch.zeros_like(p) if p.grad is None else p.grad))
-    step_a, step_b = (norms.rms(w) for w in a.stacks(lambda p: p - before.get(p, p)))
-    kept = {site: 1 - rate if a.config.dropout_on == site else 1.0 for site in "AB"}
-    reach_a, reach_b = imbalance.update_counts(load, len(now_a) == 1, len(now_b) == 1, kept["A"], kept["B"])
-    ask = a.sink.get("ask")
-    return {
+def _weights(adapters: list[Adapter], before: dict[nn.Parameter, Tensor], load: Tensor, rate: float) -> list[dict]:
+    """Norms, sizes of gradient and step, and imbalance of every adapter; load [adapters, E]."""
+    out: list[dict] = [{} for _ in adapters]
+    alike = defaultdict(list)
+    for j, a in enumerate(adapters):
+        alike[a.A.shape, a.B.shape].append(j)
+    for places in alike.values():
+        for j, found in zip(places, _alike([adapters[j] for j in places], before, load[places], rate), strict=True):
+            out[j] = found
+    return out
+
+
+def _alike(adapters: list[Adapter], before: dict[nn.Parameter, Tensor], load: Tensor, rate: float) -> list[dict]:
+    """The same, of adapters of one shape."""
+
+    def both(read) -> list[Tensor]:
+        """[adapters, 1 or E, ., .] of A and of B."""
+        return [torch.stack(own) for own in zip(*(a.stacks(read) for a in adapters), strict=True)]
+
+    up, down = (torch.stack(own) for own in zip(*(a.products() for a in adapters), strict=True))
+    now_a, now_b = both(lambda p: p)
+    old_a, old_b = map(norms.rms, both(lambda p: before.get(p, p)))
+    grad_a, grad_b = map(norms.rms, both(lambda p: torch.zeros_like(p) if p.grad is None else p.grad))
+    step_a, step_b = map(norms.rms, both(lambda p: p - before.get(p, p)))
+    kept = {site: 1 - rate if adapters[0].config.dropout_on == site else 1.0 for site in "AB"}
+    reach_a, reach_b = imbalance.update_counts(load, now_a.shape[1] == 1, now_b.shape[1] == 1, kept["A"], kept["B"])
+    pairs = (
+        (reach_a, reach_b),
+        (grad_a, grad_b),
+        (step_a, step_b),
+        (imbalance.relative(step_a, old_a), imbalance.relative(step_b, old_b)),
+    )
+    figures = {
         "norm_a": norms.frobenius(now_a).tolist(),
         "norm_b": norms.frobenius(now_b).tolist(),
         "norm_ba": norms.product_norm(up, down).tolist(),
-        "ask_a": None if ask is None else ask.tolist(),
+        "ask_a": [None if a.sink.get("ask") is None else a.sink["ask"].tolist() for a in adapters],
         "grad_a": grad_a.tolist(),
         "grad_b": grad_b.tolist(),
         "step_a": step_a.tolist(),
         "step_b": step_b.tolist(),
-        "imbalance": [
-            imbalance.log_ratio(reach_a, reach_b),
-            imbalance.log_ratio(grad_a, grad_b),
-            imbalance.log_ratio(step_a, step_b),
-            imbalance.log_ratio(imbalance.relative(step_a, old_a), imbalance.relative(step_b, old_b)),
-        ],
+        "imbalance": [list(four) for four in zip(*(imbalance.log_ratios(a, b) for a, b in pairs), strict=True)],
     }
+    return [{name: values[j] for name, values in figures.items()} for j in range(len(adapters))]
 
 
 class Reader:
