@@ -58,14 +58,15 @@ def fits(work: Work) -> bool:
 
 def _sound(work: Work) -> bool:
     """Whether all shapes agree: C would read beside the tensors where torch raises an error."""
-    first, (N, d_in) = work.linears[0], work.x.shape
+    (N, d_in), first = work.x.shape, work.linears[0]
     E, r = first.up.shape[1:]
-    downs, whole = (
-        ((r, d_in), (E, r, d_in)),
-        all(t.up.shape == (t.weight.shape[0], E, r) and t.router.shape == (E, d_in) and t.down.shape == first.down.shape for t in work.linears),
-    )
-    biases = all(t.bias is None or t.bias.shape == t.up.shape[:1] for t in work.linears)
-    return whole and biases and first.down.shape in downs and (work.tokens is None or work.tokens.shape == (N,))
+    if first.down.shape not in ((r, d_in), (E, r, d_in)) or (work.tokens is not None and work.tokens.shape != (N,)):
+        return False
+    for t in work.linears:
+        d = (t.weight.shape[0],)
+        if t.up.shape != (*d, E, r) or t.router.shape != (E, d_in) or t.down.shape != first.down.shape or (t.bias is not None and t.bias.shape != d):
+            return False
+    return True
 
 
 def forward(work: Work) -> Found:
