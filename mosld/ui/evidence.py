@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from mosld.ui.watch.sentence import fixed, mean, yardstick
+from mosld.ui.watch.sentence import TELLS, fixed, mean, number, yardstick
 
 if TYPE_CHECKING:
     from mosld.training.runlog import RunLog
@@ -55,6 +55,14 @@ def told(log: RunLog) -> list[tuple[float, float, float]]:
         read = [p for p in arm.linears if p.reads is not None]
         out.append((mean(p.reads[0] for p in read) or 0.0, mean(p.reads[2] for p in read) or 0.0, mean(p.most for p in read) or math.nan))
     return out
+
+
+def reading(log: RunLog) -> tuple[list[str], str]:
+    """Of every arm what its expert tells of ('word', 'task' or ''), and the bits in words."""
+    found = told(log)
+    kinds = ["task" if task >= TELLS * most and task > word else "word" if word >= TELLS * most else "" for word, task, most in found]
+    listed = "; ".join(f"{name}: word {number(w)}, task {number(t)}" for name, (w, t, _) in zip(log.arms, found, strict=True))
+    return kinds, f"of {number(found[0][2])} possible: {listed}"
 
 
 def signed(value: float) -> str:

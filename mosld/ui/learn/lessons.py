@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from mosld.config import RunConfig
 from mosld.counting import SHAPES
-from mosld.ui.evidence import CLOSE, EVEN, against, ends, imbalances, share, signed, told
-from mosld.ui.watch.sentence import TELLS, mean, number, yardstick
+from mosld.ui.evidence import CLOSE, EVEN, against, ends, imbalances, means, reading, share, signed, told
+from mosld.ui.watch.sentence import mean, yardstick
 from mosld.ui.wire import short
 
 if TYPE_CHECKING:
@@ -97,22 +97,20 @@ def _router(log: RunLog) -> tuple[int, str]:
 
 
 def _sharing(log: RunLog) -> tuple[int, str]:
-    means = [mean(arm.values()) for arm in ends(log)]
-    first, second = sorted(range(len(means)), key=lambda i: -means[i])[:2]
-    questions = log.config.eval_rows * len(log.tasks)
-    clear = against(means[first], means[second], questions)
+    right, questions = means(log)
+    first, second = sorted(range(len(right)), key=lambda i: -right[i])[:2]
+    clear = against(right[first], right[second], questions)
     names = ("shared A", "shared B", "nothing shared")
-    listed = ", ".join(f"{name} {share(m)} with {n:,} parameters" for name, m, n in zip(names, means, log.parameters, strict=True))
+    listed = ", ".join(f"{name} {share(m)} with {n:,} parameters" for name, m, n in zip(names, right, log.parameters, strict=True))
     return (first if clear else 3), (
-        f"Mean accuracy over {questions} test questions: {listed}. The first two are {100 * (means[first] - means[second]):.1f} points apart; "
-        f"up to {100 * yardstick(means[first], means[second], questions):.1f} could be chance."
+        f"Mean accuracy over {questions} test questions: {listed}. The first two are {100 * (right[first] - right[second]):.1f} points apart; "
+        f"up to {100 * yardstick(right[first], right[second], questions):.1f} could be chance."
     )
 
 
 def _dropout(log: RunLog) -> tuple[int, str]:
-    none, tenth, half = (mean(arm.values()) for arm in ends(log))
+    (none, tenth, half), questions = means(log)
     counts = [signed(arm["updates"]) for arm in imbalances(log)]
-    questions = log.config.eval_rows * len(log.tasks)
     beside = {1: "0.1 is above", -1: "0.1 is below", 0: "too close to tell"}[against(tenth, none, questions)]
     return {1: 0, -1: 1, 0: 2}[against(half, tenth, questions)], (
         f"Imbalance of counts: {counts[0]} without dropout, {counts[1]} at 0.1, {counts[2]} at 0.5. Mean accuracy over {questions} test "
@@ -134,12 +132,9 @@ def _who(log: RunLog) -> tuple[int, str]:
 
 
 def _what_is_read(log: RunLog) -> tuple[int, str]:
-    found = told(log)
-    kinds = ["task" if task >= TELLS * most and task > word else "word" if word >= TELLS * most else "" for word, task, most in found]
-    listed = "; ".join(f"{name}: word {number(w)}, task {number(t)}" for name, (w, t, _) in zip(log.arms, found, strict=True))
+    kinds, bits = reading(log)
     answer = {("word", "task"): 2, ("word", "word"): 0, ("task", "task"): 1}.get(tuple(kinds), 3)
-    right = " and ".join(share(mean(arm.values())) for arm in ends(log))
-    return answer, f"Bits that the expert tells, of {number(found[0][2])} possible: {listed}. Right answers: {right}."
+    return answer, f"Bits that the expert tells, {bits}. Right answers: {' and '.join(map(share, means(log)[0]))}."
 
 
 def _merging(*runs) -> tuple[int, str]:

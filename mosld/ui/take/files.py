@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from mosld.ui.session import Session
 if TYPE_CHECKING:
     from mosld.training.runlog import RunLog
 
+EXPORT = "mosld.studies.export_files"
 ALL = "all six, zipped"
 MOST_NUMBERS = 2_000_000  # of the probes in a table or JSON file; of a longer run, probes at even distances are kept
 MOST_ADAPTERS = 200_000_000  # bytes
@@ -33,62 +35,49 @@ class Offer:
     make: Callable[[RunLog], str | bytes] | None = None
 
 
-# The imports bring torch or matplotlib, which take seconds: they wait for somebody who wants a file.
-def _html(log: RunLog) -> str:
-    from mosld.ui.export import page
+def _by(module: str, name: str, bounded: bool = False, **more) -> Callable[[RunLog], str | bytes]:
+    """A maker that is imported when somebody wants its file: it brings torch or matplotlib, which take seconds."""
 
-    return page(log)
-
-
-def _json(log: RunLog) -> str:
-    from mosld.studies import export_files
-
-    return export_files.to_json(_bounded(log))
-
-
-def _script(log: RunLog) -> str:
-    from mosld.studies.export_files import script
-
-    return script(log)
-
-
-def _notebook(log: RunLog) -> str:
-    from mosld.studies.export_notebook import notebook
-
-    return notebook(log)
-
-
-def _pictures(kind: str) -> Callable[[RunLog], bytes]:
-    def make(log: RunLog) -> bytes:
-        from mosld.figures import pictures
-        from mosld.studies.export_files import zipped
-
-        return zipped(pictures(_bounded(log), kind))
+    def make(log: RunLog) -> str | bytes:
+        try:
+            return getattr(import_module(module), name)(_bounded(log) if bounded else log, **more)
+        except ValueError as problem:  # a run too short for a film
+            raise ConfigError(str(problem)) from None
 
     return make
 
 
-def _film(log: RunLog) -> bytes:
-    from mosld.figures import film
+def _zipped_pictures(kind: str) -> Callable[[RunLog], bytes]:
+    def make(log: RunLog) -> bytes:
+        from mosld.studies.export_files import zipped
 
-    try:
-        return film(_bounded(log))
-    except ValueError as problem:
-        raise ConfigError(str(problem)) from None
+        return zipped(_by("mosld.figures", "pictures", True, kind=kind)(log))
+
+    return make
 
 
 OFFERS: dict[str, Offer] = {
     "html": Offer(
-        "Replay, one HTML file", "These pictures with time line and hover. Opens from disk, offline, or on any static host.", "replay.html", _html
+        "Replay, one HTML file",
+        "These pictures with time line and hover. Opens from disk, offline, or on any static host.",
+        "replay.html",
+        _by("mosld.ui.export", "page"),
     ),
     "tables": Offer("Tables, CSV", "Accuracies, losses, gates, norms, imbalance, routing; tidy, with all digits.", "tables.zip"),
-    "json": Offer("Everything, JSON", "Settings, versions and every Frame, with all digits.", "run.json", _json),
-    "png": Offer("Pictures, PNG", "Loss, accuracy, gates, router, norms and imbalance, for slides.", "pictures-png.zip", _pictures("png")),
-    "svg": Offer("Pictures, SVG", "The same as lines that stay sharp at every size, for papers.", "pictures-svg.zip", _pictures("svg")),
-    "film": Offer("Film, WebP", "Ten seconds of the machine over the whole run, for slides, chats and a README.", "film.webp", _film),
+    "json": Offer("Everything, JSON", "Settings, versions and every Frame, with all digits.", "run.json", _by(EXPORT, "to_json", True)),
+    "png": Offer("Pictures, PNG", "Loss, accuracy, gates, router, norms and imbalance, for slides.", "pictures-png.zip", _zipped_pictures("png")),
+    "svg": Offer("Pictures, SVG", "The same as lines that stay sharp at every size, for papers.", "pictures-svg.zip", _zipped_pictures("svg")),
+    "film": Offer(
+        "Film, WebP",
+        "Ten seconds of the machine over the whole run, for slides, chats and a README.",
+        "film.webp",
+        _by("mosld.figures", "film", True),
+    ),
     "adapters": Offer("Adapters", "The trained weights of each arm (safetensors) with their settings (JSON).", "adapters.zip"),
-    "script": Offer("Python script", "Repeats the run, with every change you made on the way. Needs this package.", "run.py", _script),
-    "notebook": Offer("Notebook", "Repeats the run and draws its figures, for Jupyter.", "run.ipynb", _notebook),
+    "script": Offer("Python script", "Repeats the run, with every change you made on the way. Needs this package.", "run.py", _by(EXPORT, "script")),
+    "notebook": Offer(
+        "Notebook", "Repeats the run and draws its figures, for Jupyter.", "run.ipynb", _by("mosld.studies.export_notebook", "notebook")
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mosld.config import RunConfig
-from mosld.ui.evidence import CLOSE, WORDS, against, idle, imbalances, means, quoted, share, signed, told
+from mosld.ui.evidence import CLOSE, WORDS, against, idle, imbalances, means, quoted, reading, share, signed, told
 from mosld.ui.watch.sentence import ALIKE, TELLS, number, yardstick
 
 if TYPE_CHECKING:
@@ -40,10 +40,8 @@ def _dropout(log: RunLog) -> tuple[int, str]:
 
 
 def _reads(log: RunLog) -> tuple[int, str]:
-    found = told(log)
-    kinds = {"task" if task >= TELLS * most and task > word else "word" if word >= TELLS * most else "" for word, task, most in found}
-    listed = "; ".join(f"{name}: word {number(w)}, task {number(t)}" for name, (w, t, _) in zip(log.arms, found, strict=True))
-    return (2 if {"task", "word"} <= kinds else 1 if "task" in kinds else 0), f"Bits, of {number(found[0][2])} possible: {listed}."
+    kinds, bits = reading(log)
+    return (2 if {"task", "word"} <= {*kinds} else 1 if "task" in kinds else 0), f"Bits, {bits}."
 
 
 def _specialists(log: RunLog) -> tuple[int, str]:
