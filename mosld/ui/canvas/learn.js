@@ -72,14 +72,16 @@
       if (drawn !== l.seen + at) {
         drawn = l.seen + at;
         const head = M.make("p", { class: "lab-which" }), place = M.make("div", { class: "lab-place" });
-        side.replaceChildren(M.make("section", { class: "lab-card", id: "figure-lesson" }, head, ...(l.seen === "scale" ? [] : [M.make("h3", {}, M.smallViews[l.seen].title)]), place, M.under()), ...(l.seen === "answers" ? [] : [M.smallCard("answers")]));
+        side.replaceChildren(M.make("section", { class: "lab-card", id: "figure-lesson" }, head, ...(l.seen === "scale" ? [] : [M.make("h3", {}, M.smallViews[l.seen].title)]), place, l.seen === "answers" ? M.armKey() : M.under(l.seen === "scale")), ...(l.seen === "answers" ? [] : [M.smallCard("answers")]));
         const draw = l.seen === "scale" ? drawScale : (pen, W) => M.smallViews[l.seen].draw(pen, W, 250);
-        M.picture(place, l.question, draw, () => { const f = M.shown() || {}; return [M.run, M.name, M.at === null, M.frames.length, f.step, f.probed, M.pick.arm, M.layer, M.target, M.each, JSON.stringify(M.guessMark), JSON.stringify(M.beside)].join(); });
+        const seen = M.picture(place, l.title, draw, () => { const f = M.shown() || {}; return [M.run, M.name, M.at === null, M.frames.length, f.step, f.probed, M.pick.arm, M.layer, M.target, M.each, JSON.stringify(M.guessMark), JSON.stringify(M.beside)].join(); });
         side.of = head;
+        side.say = () => { const f = M.shown(); seen.say(!f ? l.title : l.seen === "scale" ? `Who is updated more? ${f.says[1]}` : `${M.smallViews[l.seen].title}: ${M.smallViews[l.seen].say()}`); };
       }
       which();
     }
     function which() {
+      if (side.say) side.say();
       if (side.of) side.of.textContent = mine() ? (M.replay ? "A recorded run of this lesson" : "Your run of this lesson") : M.header ? (M.replay ? "This lesson's run is being fetched …" : "Another run: press a button to see this lesson's") : M.waiting();
     }
     const drawScale = (pen, W) => {

@@ -31,7 +31,7 @@ HEAD_HTML = (
 )
 TRACK_HTML = (
     '<div class="lab-track"><input type="range" min="0" max="1" value="0" step="1" aria-label="Step shown in all pictures">'
-    '<div class="lab-marks"></div></div><output class="lab-step">no run yet</output><button type="button" class="lab-play">Replay</button>'
+    '<div class="lab-marks"></div></div><span class="lab-step">no run yet</span><button type="button" class="lab-play">Replay</button>'
     '<button type="button" class="lab-live" hidden>Newest</button>'
 )
 UNDER_HTML = '<div class="lab-state"><p class="lab-note"></p><div class="lab-chips"></div></div><p class="lab-aloud lab-sr" role="status"></p>'

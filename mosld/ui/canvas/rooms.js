@@ -2,11 +2,14 @@
 ((M) => {
   M.rooms = ["learn", "watch", "look", "compare", "take"];
   M.room = () => { const asked = M.asked("room"); return M.rooms.includes(asked) ? asked : M.asked("lesson") ? "learn" : "watch"; };
+  M.title = (room) => document.querySelector(`.lab-head [data-room="${room}"]`).textContent;
   const show = (room) => {
     const body = document.body, tab = document.querySelector(`#room-${room}-button`);
     body.dataset.room = room;
     document.querySelectorAll(".lab-head nav button").forEach((b) => (b.dataset.room === room ? b.setAttribute("aria-current", "page") : b.removeAttribute("aria-current")));
     if (tab && tab.getAttribute("aria-selected") !== "true") tab.click();
+    const named = () => { const place = document.getElementById(`room-${room}`); if (place) place.setAttribute("aria-label", M.title(room)); else setTimeout(named, 50); };
+    named();
     const again = room === "compare" && document.querySelector("#compare-again"); // runs may have been made since it was last open
     if (again) again.click();
     M.changed("room");

@@ -71,6 +71,12 @@
       "Line: validation questions. Hollow diamond: test questions, other ones, at the end."].join("\n");
   };
 
+  // The largest and the smallest share in a probe, in words.
+  const extremes = (probe) => {
+    const all = probe.flatMap((p, l) => (p ? p.use.flatMap((row, t) => (row || []).map((v, e) => [v, l, t, e])) : [])).sort((a, b) => a[0] - b[0]);
+    const told = ([v, l, t, e]) => { const [layer, target] = M.header.linears[M.pick.arm][l]; return `${M.percent(v)} of ${M.header.tasks[t]} to expert ${e + 1} of layer ${layer + 1}, ${target}`; };
+    return all.length ? `From ${told(all[0])}, to ${told(all[all.length - 1])}.` : "";
+  };
   M.smallViews = {
     answers: {
       title: "Right answers",
@@ -140,7 +146,7 @@
     routers: {
       title: "Every router at once",
       stamp: (f) => [M.header && M.frames.length > 0, f.probed],
-      say: () => { const p = M.header && M.frames.length && M.shown().arms[M.pick.arm].probe; return p ? `Shares of each task's words by linear and expert, arm ${M.header.arms[M.pick.arm]}.` : "No router has been probed yet."; },
+      say: () => { const p = M.header && M.frames.length && M.shown().arms[M.pick.arm].probe; return p ? `Shares of each task's words by linear and expert, arm ${M.header.arms[M.pick.arm]}. ${extremes(p)}` : "No router has been probed yet."; },
       draw(pen, W, H = 116) {
         const arm = M.pick.arm, infos = M.header ? M.header.linears[arm] : [], f = M.header && M.shown(), probe = f && f.arms[arm].probe, E = Math.max(1, ...infos.map((x) => x[2]));
         pen.begin(W, H);

@@ -36,6 +36,10 @@
   };
   const tell = (e) => { const [el, text] = find(e.target) || []; if (el) { const b = el.getBoundingClientRect(); M.tip.show(text, b.x, b.bottom - 12, true); } };
   const hush = (e) => { if (e.pointerType !== "touch" && find(e.target)) M.tip.hide(); };
+  // What Gradio calls "Remove 3" is the button of a task that is chosen.
+  const named = () => document.querySelectorAll(".token-remove").forEach((b) => { const title = `Remove ${b.parentNode.textContent.trim()}`; if (b.title !== title) b.title = title; });
+  for (const event of ["focusin", "change"]) document.addEventListener(event, named);
+  M.on((what) => { if (what === "choice" || what === "room") named(); });
   for (const event of ["pointerover", "focusin", "click"]) document.addEventListener(event, tell);
   for (const event of ["pointerout", "focusout"]) document.addEventListener(event, hush);
   document.addEventListener("keyup", (e) => { // the option that arrow keys have come to

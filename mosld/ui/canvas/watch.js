@@ -10,7 +10,7 @@
     M.makeSvg("rect", { x: 1, y: 1, width: 16, height: 9, stroke: "currentColor", fill: M.armFill(arm, "ink") }, svg);
     return svg;
   };
-  const armKey = () => {
+  M.armKey = () => {
     const place = M.make("span", { class: "lab-arms", role: "group", "aria-label": "Arms" });
     let drawn = "";
     const fill = () => {
@@ -39,7 +39,7 @@
     const where = M.make("span", { class: "lab-where" }), tell = () => { const info = M.header && M.frames.length && M.header.linears[M.pick.arm][M.linear()]; M.words(where, info ? `Layer ${info[0] + 1}, ${info[1]}` : ""); };
     M.on(tell);
     tell();
-    return M.make("div", { class: "lab-under" }, where, menu("layer", "Layer"), menu("target", "Linear"), ...(sized ? [size] : []), armKey());
+    return M.make("div", { class: "lab-under" }, where, menu("layer", "Layer"), menu("target", "Linear"), ...(sized ? [size] : []), M.armKey());
   };
 
   M.watch = (element) => {
@@ -93,7 +93,7 @@
     const stamp = () => [M.run, M.name, M.open(), view.stamp(M.shown() || {}), M.pick.arm, M.layer, M.target, M.each, M.ring && M.ring.until > Date.now(), JSON.stringify(M.guessMark)].join();
     const picture = M.picture(place, view.title, (pen, W) => view.draw(pen, W, W > 300 && window.innerHeight > 860 ? Math.min(230, window.innerHeight - 740) : 116), stamp, 330);
     let spoken = 0;
-    M.on(() => { const now = Date.now(); if (now - spoken > 1500 && M.header && M.frames.length) { spoken = now; picture.say(`${view.title}. ${view.say()}`); } });
+    M.on(() => { const now = Date.now(); if (now - spoken > 1500 && M.header && M.frames.length) { spoken = now; picture.say(`${view.title.replace(/[?]?$/, (end) => end || ".")} ${view.say()}`); } });
     return card;
   };
 
