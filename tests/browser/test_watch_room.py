@@ -3,6 +3,7 @@
 import colorsys
 import re
 
+import pytest
 from browser_helpers import FAST, drawn, faults, frames, look, note, open_tab, painted, press_run, wait
 
 from benchmarks.app import GIVE
@@ -143,6 +144,18 @@ def test_pictures_without_a_middle_have_no_blue_and_no_orange(page):
             view,
         )
         assert len(colours) > 3 and not any(of_the_scale(c, ends) for c in colours), view
+
+
+@pytest.mark.parametrize("width", [1366, 1100, 911, 830, 390])  # 911: 1366 pixels at the browser's zoom of 150 %
+def test_no_box_of_the_machine_lies_on_another(page, width):
+    look(page, width, 768, "light")
+    wait(page, f"document.querySelector('#figure-machine svg[role=group]').viewBox.baseVal.width < {width}")
+    painted(page)
+    boxes = page.eval_on_selector_all(
+        "#figure-machine rect.box", "els => els.map((e) => e.getBBox()).map((b) => [b.x, b.y, b.x + b.width, b.y + b.height])"
+    )
+    apart = lambda a, b: a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]  # noqa: E731
+    assert len(boxes) > 7 and [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if not apart(a, b)] == []
 
 
 def test_every_name_and_every_control_has_its_help(page):

@@ -67,7 +67,7 @@
     return {
       wide: true, width: W, height: high, words: { x: 2, y: 2, w: start - 14, h: 208 }, scale,
       machines: model.groups.map((g, i) => {
-        const x0 = start + i * span, tight = n > 1, w1 = tight ? Math.max(92, span * 0.28) : 150, w2 = tight ? Math.max(106, span * 0.31) : 176;
+        const x0 = start + i * span, tight = n > 1, w1 = Math.min(150, Math.max(92, span * 0.28)), w2 = Math.min(176, Math.max(106, span * 0.31));
         const c1 = x0 + (tight ? 38 : 54), own = !g.first.sharedA && g.E > 1, top = tight ? 22 : 6;
         const sum = { x: x0 + span - 24, y: 156, r: 14 }, last = g.first.sharedB ? 86 : 0, c2 = sum.x - (tight ? 30 : 42) - w2 - (last ? last + 30 : 0);
         const pitch = Math.min(72, (high - top) / g.E), boxes = Array.from({ length: g.E }, (_, e) => ({ x: c2, y: top + e * pitch + (high - top - g.E * pitch) / 2, w: w2, h: Math.max(3, pitch - (pitch > 30 ? 12 : 3)) }));
