@@ -27,6 +27,7 @@ FURTHER = {
     "frames": "what a long run takes of the server and of the browser that watches (python -m benchmarks frames --help)",
     "threads": "what waiting threads cost a run, alone and beside other work (python -m benchmarks threads --help)",
     "kill": "a run killed wherever it changes a file goes on exactly (python -m benchmarks kill --help)",
+    "pictures": "README's pictures and its film, taken anew from the page (python -m benchmarks pictures --help)",
     "fuzz": "odd texts, links, files and calls, thousands of them (python -m benchmarks fuzz --help)",
 }
 
