@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from mosld.config import ConfigError
 from mosld.tasks.files import SUFFIXES
-from mosld.ui.kept import Pages
+from mosld.ui.kept import Kept
 from mosld.ui.limits import UPLOAD_BYTES
 
 UPLOADS_A_MINUTE = 60  # of all visitors
@@ -51,7 +51,7 @@ class Guard:
     may show this one in a frame. `first`: what is done to the page before it is sent."""
 
     def __init__(self, app, hosted: bool, hosts: frozenset[str], readers: Readers, frames: tuple[str, ...] = (), first: Callable[[str], str] = str):
-        self.app, self.hosted, self.hosts, self.readers, self.pages = app, hosted, hosts, readers, Pages(app, first)
+        self.app, self.hosted, self.hosts, self.readers, self.kept = app, hosted, hosts, readers, Kept(app, first)
         policy = {**POLICY, "frame-ancestors": " ".join([FRAMES if hosted else "'self'", *frames])}
         self.headers = {
             "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
@@ -72,12 +72,11 @@ class Guard:
         if refusal is None and scope["method"] == "POST":
             refusal, receive = await self._body(path, headers, receive)
         if refusal is not None:
-            return await refusal(scope, receive, self._dressed(send, path))
-        if scope["method"] in ("GET", "HEAD") and path in ("/", "/config"):
-            answer = await self.pages.answer(scope, headers)
-            return await answer(scope, receive, self._dressed(send, path))
+            return await refusal(scope, receive, self._dressed(send))
+        if (answer := await self.kept.answer(scope, headers)) is not None:
+            return await answer(scope, receive, self._dressed(send))
         with self.readers.reading(scope):
-            await self.app(scope, receive, self._dressed(send, path))
+            await self.app(scope, receive, self._dressed(send))
 
     # Who may ask.
 
@@ -154,14 +153,12 @@ class Guard:
 
     # What goes out.
 
-    def _dressed(self, send, path: str):
+    def _dressed(self, send):
         async def dressed(message):
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in self.headers.items():
                     headers[name] = value
-                if path.startswith(("/assets/", "/static/")) and message["status"] == 200:
-                    headers["Cache-Control"] = "public, max-age=31536000, immutable" if path.startswith("/assets/") else "public, max-age=86400"
             await send(message)
 
         return dressed

@@ -1,7 +1,8 @@
-"""Answers that are the same for everybody, compressed once: the page with its first picture, its configuration, its scripts and styles.
+"""Answers that are the same for everybody, made and compressed once: the page with its first picture, its configuration, scripts and styles.
 
-Gradio makes page and configuration anew for each visitor, which takes a core a quarter of a second; they differ by the address asked for alone.
-Scripts and styles are files named by what is in them, so that a browser keeps them until they change.
+Gradio makes page and configuration anew for each visitor, which takes a core a quarter of a second, and compresses its sixty scripts anew, which
+takes another; only the former two differ, by the address asked for. The lab's own scripts and styles are files named by what is in them, so that a
+browser keeps them until they change.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 ADDRESS = ("host", "x-forwarded-host", "x-forwarded-proto", "x-gradio-server")  # headers from which Gradio makes its own address
-FOREVER = "public, max-age=31536000, immutable"
-MOST = 32  # addresses under which the page is kept
+FOREVER, DAY = "public, max-age=31536000, immutable", "public, max-age=86400"
+MOST, MOST_FILES, MOST_BYTES = 32, 512, 1_000_000  # addresses under which the page is kept, files of Gradio's, bytes of one
 KINDS = {".js": "text/javascript", ".css": "text/css"}
 
 
@@ -55,29 +56,37 @@ class Files:
         return Route("/lab/script/{name}", file)
 
 
-class Pages:
-    """The answers to `/` and `/config`. `first`: what is put into the page, see `with_first`."""
+class Kept:
+    """The answers of the application under it that are kept. `first`: what is put into the page, see `with_first`."""
 
     def __init__(self, app, first):
         self.app, self.first = app, first
-        self._kept: dict[tuple, dict[str, Response]] = {}
-        self._making = asyncio.Lock()
+        self._pages: dict[tuple, dict[str, Response]] = {}
+        self._files: dict[tuple, dict[str, Response]] = {}
+        self._making: dict[tuple, asyncio.Lock] = {}
 
-    async def answer(self, scope, headers: Headers) -> Response:
-        key = (scope["path"], scope.get("root_path", ""), *(headers.get(name, "") for name in ADDRESS))
-        if (answers := self._kept.get(key)) is None:
-            async with self._making:  # a class that comes at once waits for one to be made, instead of each for its own
-                if (answers := self._kept.get(key)) is None:
+    async def answer(self, scope, headers: Headers) -> Response | None:
+        """None for what is not kept: it is asked of the application."""
+        path = scope["path"]
+        cache = FOREVER if path.startswith("/assets/") else DAY if path == "/theme.css" or path.startswith("/static/") else "no-cache"
+        if scope["method"] not in ("GET", "HEAD") or (cache == "no-cache" and path not in ("/", "/config")):
+            return None
+        kept, most, differ = (self._pages, MOST, ADDRESS) if cache == "no-cache" else (self._files, MOST_FILES, ())
+        key = (path, scope.get("root_path", ""), *(headers.get(name, "") for name in differ))
+        if key not in kept:
+            async with self._making.setdefault(key, asyncio.Lock()):  # a class that comes at once waits for one to be made
+                if key not in kept:
                     status, kind, body = await _asked(self.app, scope)
+                    self._making.pop(key, None)
                     if status != 200:
                         return Response(body, status, headers={"content-type": kind})
-                    if len(self._kept) >= MOST:
-                        self._kept.clear()
-                    answers = self._kept[key] = await asyncio.to_thread(self._made, body, kind)
-        return fitting(answers, headers)
+                    if len(kept) >= most:
+                        kept.clear()
+                    kept[key] = await asyncio.to_thread(self._made, path, body, kind, cache) if len(body) <= MOST_BYTES else {}
+        return fitting(answers, headers) if (answers := kept.get(key)) else None
 
-    def _made(self, body: bytes, kind: str) -> dict[str, Response]:
-        return packed(self.first(body.decode()).encode() if kind.startswith("text/html") else body, kind, "no-cache")
+    def _made(self, path: str, body: bytes, kind: str, cache: str) -> dict[str, Response]:
+        return packed(self.first(body.decode()).encode() if path == "/" else body, kind, cache)
 
 
 def with_first(html: str, scripts: str, style: str, run: str, markup: str, others: str) -> str:
@@ -99,8 +108,7 @@ def with_first(html: str, scripts: str, style: str, run: str, markup: str, other
 def packed(body: bytes, kind: str, cache: str) -> dict[str, Response]:
     """An answer as it is, and compressed; to be asked for again with its tag."""
     common = {"content-type": kind, "etag": f'"{hashlib.sha256(body).hexdigest()[:20]}"', "cache-control": cache, "vary": "Accept-Encoding"}
-    quality = 11 if cache == FOREVER else 9  # who asks for the page first waits for it
-    bodies = {"": body, "br": brotli.compress(body, quality=quality), "gzip": gzip.compress(body, 9)}
+    bodies = {"": body, "br": brotli.compress(body, quality=9), "gzip": gzip.compress(body, 9)}
     return {how: Response(data, headers={**common, **({"content-encoding": how} if how else {})}) for how, data in bodies.items()}
 
 
@@ -118,8 +126,10 @@ async def _asked(app, scope) -> tuple[int, str, bytes]:
     status, kind, parts = 500, "text/plain", []
     plain = [(k, v) for k, v in scope["headers"] if k not in (b"cookie", b"accept-encoding", b"if-none-match", b"range")]
 
+    told = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
     async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return next(told, None) or await asyncio.Event().wait()  # then nothing more comes: who streams an answer listens for a leave
 
     async def send(message):
         nonlocal status, kind
