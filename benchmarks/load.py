@@ -2,8 +2,8 @@
 
 Starts `python app.py` of a checkout (`--root`, so that two states of the code can be compared on one machine), and prints a table in Markdown:
 seconds to the page and its configuration, in a browser to the load event, the first picture (and the bytes until then) and a Run that can be
-pressed, to a run's first picture,
-what was refused or timed out, and the server's memory before and after. The exit status is 1 where somebody was refused or waited in vain.
+pressed, to a run's first picture, what was refused or timed out, and the server's memory before and after. The exit status is 1 where somebody was
+refused or waited in vain.
 """
 
 from __future__ import annotations

@@ -148,6 +148,30 @@ def test_a_page_is_made_once_for_all_who_come_at_once():
     assert asyncio.run(all_at_once()) == {"page"} and len(made) == 1
 
 
+def test_gradios_scripts_are_compressed_once_and_kept_by_the_browser(ask):
+    name = re.search(r'import\("\./(assets/index-[^"]+\.js)"\)', ask("GET", "/")[2].decode())[1]
+    _, plain, script = ask("GET", "/" + name)
+    status, headers, packed = ask("GET", "/" + name, Accept_Encoding="gzip, br")
+    assert status == 200 and headers["Content-Encoding"] == "br" and brotli.decompress(packed) == script and len(packed) < len(script) / 2
+    assert "immutable" in headers["Cache-Control"] and headers["ETag"] == plain["ETag"] and headers["X-Content-Type-Options"] == "nosniff"
+    assert ask("GET", "/" + name, If_None_Match=headers["ETag"])[::2] == (304, b"")
+    assert ask("GET", "/assets/none.js")[0] == 404 and ask("GET", "/assets/../app.py")[0] in (403, 404)
+    made = []
+
+    def asset(request):
+        made.append(request)
+        return PlainTextResponse("x" * int(request.path_params["size"]))
+
+    app = Guard(Starlette(routes=[Route("/assets/{size}", asset)]), hosted=True, hosts=frozenset(), readers=Readers())
+
+    async def twice(size):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://lab.example") as client:
+            return [(await client.get(f"/assets/{size}")).text for _ in range(3)]
+
+    assert asyncio.run(twice(900_000)) == ["x" * 900_000] * 3 and len(made) == 1
+    assert asyncio.run(twice(1_100_000)) == ["x" * 1_100_000] * 3 and len(made) == 5  # what is too large is not kept
+
+
 def test_scripts_are_files_that_a_browser_keeps(ask, page):
     body = ask("GET", "/")[2].decode()
     name = re.search(r"lab/script/[0-9a-f]{16}\.js", body)[0]
