@@ -314,6 +314,29 @@ def test_a_tooltip_follows_the_run_and_a_tap_shows_it(visit):
     assert frames(page) > 4 and note(page).startswith("Paused at step")
 
 
+def test_a_picture_of_elements_keeps_what_is_looked_at_while_it_is_drawn_anew(page):
+    """By pointer and by keys: the same bar stays the one that is told of, with the value of the step shown."""
+    open_tab(page, "Look inside/Norms")
+    bar = page.locator("#figure-norms [data-help]").nth(1)
+    bar.hover()
+    page.wait_for_function("document.querySelector('#lab-tip').innerText.includes('expert 1 of 4')")
+    last = page.inner_text("#lab-tip")
+    page.evaluate("MoSLD.seek(MoSLD.frameAt(20))")
+    page.wait_for_function("last => document.querySelector('#lab-tip').innerText !== last", arg=last)
+    assert page.inner_text("#lab-tip") == bar.get_attribute("data-help")
+    page.mouse.move(2, 2)
+    page.focus("#figure-norms .lab-canvas")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    chosen = page.evaluate("document.activeElement.dataset.help")
+    page.evaluate("MoSLD.seek(MoSLD.frameAt(60))")
+    page.wait_for_function("chosen => (document.activeElement.dataset.help || chosen) !== chosen", arg=chosen)
+    again = page.evaluate("document.activeElement.dataset.help")
+    assert again.split("\n")[0] == chosen.split("\n")[0] and page.inner_text("#lab-tip") == again
+    page.keyboard.press("Escape")
+    page.wait_for_function("document.querySelector('#lab-tip').style.display === 'none'")
+
+
 def test_many_frames_are_drawn_no_more_often_than_anybody_sees(page):
     """200 frames at once through the page's own store: a picture is drawn about nine times a second, and the last frame is drawn."""
     page.evaluate("() => { window.packed = null; MoSLD.file('runs/dropout.json').then((run) => { window.packed = run; }); }")

@@ -60,12 +60,20 @@
   function elements(element, view, source) {
     const place = element.querySelector(".lab-canvas"), words = element.querySelector(".lab-say");
     for (const [name, value] of [["role", "group"], ["tabindex", "0"], ["aria-label", element.querySelector("h2").textContent]]) place.setAttribute(name, value);
+    const marks = () => [...place.querySelectorAll("[data-help]")];
     let stamp = "", visible = true;
     const mark = () => {
       const data = source.data(), now = [source.stamp(), M.colours().ink].join();
       if (!visible || now === stamp) return;
       stamp = now;
+      // The mark that is looked at stays so, and what is told of it follows the run.
+      const before = marks(), held = before.findIndex((el) => el === document.activeElement || el.matches(":hover")), focused = before[held] === document.activeElement;
+      M.hushed = true;
       place.replaceChildren(...(data ? view.render(data) : [M.make("p", { class: "lab-empty" }, waits(view, source))]));
+      const after = held < 0 ? null : marks()[held];
+      if (after && focused) { after.tabIndex = -1; after.focus({ preventScroll: true }); }
+      M.hushed = false;
+      if (after) M.tip.again(after.dataset.help); else if (held >= 0) hide();
       M.write(words, data ? view.say(data) : "");
     };
     M.rove(place, "[data-help]");

@@ -34,8 +34,8 @@
     const text = el && (el.dataset.term ? M.terms[el.dataset.term] : el.dataset.help || (M.help || {})[el.id.replace("knob-", "")]);
     return text ? [el, text] : null;
   };
-  const tell = (e) => { const [el, text] = find(e.target) || []; if (el) { const b = el.getBoundingClientRect(); M.tip.show(text, b.x, b.bottom - 12, true); } };
-  const hush = (e) => { if (e.pointerType !== "touch" && find(e.target)) M.tip.hide(); };
+  const tell = (e) => { if (M.hushed) return; const [el, text] = find(e.target) || []; if (el) { const b = el.getBoundingClientRect(); M.tip.show(text, b.x, b.bottom - 12, true); } };
+  const hush = (e) => { if (!M.hushed && e.pointerType !== "touch" && find(e.target)) M.tip.hide(); };
   // What Gradio calls "Remove 3" is the button of a task that is chosen.
   const named = () => document.querySelectorAll(".token-remove").forEach((b) => { const title = `Remove ${b.parentNode.textContent.trim()}`; if (b.title !== title) b.title = title; });
   for (const event of ["focusin", "change"]) document.addEventListener(event, named);
