@@ -75,21 +75,8 @@ class Controls:
 
     # Building. Each method adds components where it is called.
 
-    def mixture(self) -> None:
-        self._add("tasks")
-
     def front(self) -> None:
-        for knob in self.knobs.values():
-            if knob.quick and knob.hot:
-                self._add(knob.name)
-
-    def method(self) -> None:
-        self._add("method")
-
-    def router(self) -> None:
-        """What the router reads."""
-        if "router" in self.knobs:
-            self._add("router")
+        self.add(*(k.name for k in self.knobs.values() if k.quick and k.hot))
 
     def compare(self) -> None:
         """What the arms differ in, and their values."""
@@ -100,9 +87,7 @@ class Controls:
         self.parts["values"] = gr.Textbox(values, label="One value an arm", elem_id="knob-values", max_length=400)
 
     def shape(self) -> None:
-        for knob in self.knobs.values():
-            if knob.quick and not knob.hot and knob.name != "tasks":
-                self._add(knob.name)
+        self.add(*(k.name for k in self.knobs.values() if k.quick and not k.hot and k.name != "tasks"))
 
     def rest(self) -> dict[str, gr.Accordion]:
         """A fold for each group of the schema that still has knobs; given back by group, so that a link can hide them."""
@@ -113,13 +98,17 @@ class Controls:
                 with gr.Accordion(GROUPS[group], open=False, elem_id=f"fold-{group}") as folds[group]:
                     if group == "tasks":
                         self._weights()
-                    for name in left:
-                        self._add(name)
+                    self.add(*left)
         return folds
 
     def _weights(self) -> None:
         info = "Of the tasks above, in their order, such as 2, 1, 1."
         self.parts["weights"] = gr.Textbox(label="Weights of the mixture", placeholder="equal", info=info, elem_id="knob-weights", max_length=400)
+
+    def add(self, *names: str) -> None:
+        """A component for each of these knobs."""
+        for name in names:
+            self._add(name)
 
     def _add(self, name: str) -> None:
         knob = self.knobs[name]

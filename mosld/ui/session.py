@@ -1,7 +1,7 @@
 """One visitor's session: its run, its files, its folder.
 
 - `Session`: wishes (`prepare`, `go_on`, `toggle`, `pause`, `halt`, `change`), each noted at once, the last one counts; `ask` looks into
-  the run; `news` is what a page has not got yet, from an index on and in pieces, `stream` the same as an iterator.
+  the run; `news` is what a page has not got yet, from an index on and in pieces.
 - `message`, `say`: what is sent to the page, JSON texts for `canvas/store.js`.
 
 How a run is carried out is in `carry.py`, where it lies on disk in `folders.py`, what meets torch in `compute.py`.
@@ -10,20 +10,19 @@ How a run is carried out is in `carry.py`, where it lies on disk in `folders.py`
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 
 from mosld.config import ConfigError, RunConfig
 from mosld.ui import PAUSE, RESUME, RUN
-from mosld.ui.carry import TICK, Carrying, Run
+from mosld.ui.carry import Carrying, Run
 from mosld.ui.compute import computing
 from mosld.ui.folders import Texts, folder_name, renamed, runs, shared
 from mosld.ui.limits import UPLOAD_BYTES, UPLOADS, Limits
@@ -228,27 +227,6 @@ class Session(Carrying):
             if new != mark and not more:
                 out.append(message("say", note=note, kind="error" if self.error else "", state=self.state, mark=new, key=self.key))
             return out
-
-    def stream(self) -> Iterator[str]:
-        """Messages until the run rests. Closing the iterator pauses the run."""
-        number, at, mark = -1, 0, ""
-        try:
-            while True:
-                resting, texts = not self.busy, self.news(number, at, mark)
-                for text in texts:
-                    told = json.loads(text)
-                    if told["k"] in ("run", "add"):
-                        number, at = told["run"], told.get("from", 0) + len(told["frames"])
-                    mark = told.get("mark", mark)
-                    yield text
-                if resting and not texts:
-                    return
-                with self._lock:
-                    if not texts and self.busy:
-                        self._news.wait(TICK)
-        except GeneratorExit:
-            self.pause()
-            raise
 
     def rested(self, seconds: float) -> bool:
         """Wait until no run of this session is on its way, at most so long; whether that is so."""

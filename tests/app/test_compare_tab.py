@@ -8,6 +8,7 @@ import re
 
 import gradio as gr
 import pytest
+from visiting import stream
 
 from mosld.config import ConfigError, RunConfig
 from mosld.studies.claims.arms import SETTINGS, quick
@@ -40,7 +41,7 @@ def lab(tmp_path_factory):
     session = lab.visitor(VISITOR)
     for config in (RunConfig(steps=4, held_out="world/tense", **SMALL), RunConfig(steps=4, method="lora", arms="", **SMALL)):
         session.prepare(config)
-        list(session.stream())
+        list(stream(session))
     return lab
 
 
@@ -192,10 +193,10 @@ def test_a_run_under_way_and_a_page_that_is_too_small(tmp_path):
     lab = made(tmp_path, {"MOSLD_MAX_TOKENS": "1100"})  # two arms of batch 2, 64 tokens: four steps are 1,024
     session = lab.visitor(VISITOR)
     session.prepare(RunConfig(steps=4, **SMALL), 1)
-    list(session.stream())
+    list(stream(session))
     assert "has not come to its end" in json.loads(plan(lab, "run-0001", "steps")[0])["note"]
     session.go_on()
-    list(session.stream())
+    list(stream(session))
     assert "2,048 tokens for all 2 runs together are not allowed" in json.loads(plan(lab, "run-0001", "steps")[0])["note"]
     assert "Waiting" in plan(lab, "run-0001", "questions")[1]["note"]
 

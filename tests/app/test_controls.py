@@ -12,8 +12,7 @@ def controls():
 
     made = Controls([("mood", "world/mood"), ("place", "world/place")])
     with gr.Blocks():
-        made.mixture()
-        made.method()
+        made.add("tasks", "method", "router")
         made.compare()
         made.front()
         made.shape()

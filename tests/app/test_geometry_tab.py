@@ -4,6 +4,7 @@ import json
 import threading
 
 import pytest
+from visiting import stream
 
 from mosld.config import ConfigError, RunConfig
 from mosld.training.geometry import conflicts, updates
@@ -29,7 +30,7 @@ def whole(session) -> tuple[dict, dict]:
 
 def test_both_pictures_of_a_paused_run(session):
     session.prepare(RunConfig(steps=6, **SMALL), 3)
-    list(session.stream())
+    list(stream(session))
     first, second = whole(session)
     found, across = updates(session.trainer)
     assert (
@@ -49,7 +50,7 @@ def test_both_pictures_of_a_paused_run(session):
 
 def test_arms_that_adapt_different_linears(session):
     session.prepare(RunConfig(steps=1, **SMALL, arms="method=lora,mosld;targets=q,q+v"))
-    list(session.stream())
+    list(stream(session))
     first, second = whole(session)
     assert [[a and a["experts"] for a in x["arms"]] for x in first["linears"]] == [[1, 4], [None, 4]]
     assert first["methods"] == ["LoRA", "MoSLD"] and first["linears"][0]["across"] is None
@@ -61,7 +62,7 @@ def test_a_run_that_trains_is_asked_slice_by_slice_and_no_task_is_left_out(sessi
         next(pictures(session))
     tasks = "world/mood,world/place,world/tense,world/actor"
     session.prepare(RunConfig(steps=40, **{**SMALL, "tasks": tasks}))
-    told = threading.Thread(target=lambda: list(session.stream()))
+    told = threading.Thread(target=lambda: list(stream(session)))
     told.start()
     while session.trainer is None:
         told.join(0.01)
@@ -75,9 +76,9 @@ def test_a_run_that_trains_is_asked_slice_by_slice_and_no_task_is_left_out(sessi
 
 def test_another_run_ends_the_look(session):
     session.prepare(RunConfig(steps=1, **SMALL))
-    list(session.stream())
+    list(stream(session))
     looking = pictures(session)
     next(looking)
     session.prepare(RunConfig(steps=1, **SMALL))
-    list(session.stream())
+    list(stream(session))
     assert list(looking) == []

@@ -6,6 +6,7 @@ import time
 
 import gradio as gr
 import pytest
+from visiting import stream
 
 from mosld.config import RunConfig
 from mosld.tasks import catalogue
@@ -29,7 +30,7 @@ def opened(root, **values) -> tuple[inspect.Inspect, object]:
     tab = inspect.Inspect(lab)
     session = lab.visitor(WHO)
     session.prepare(RunConfig(**{**SMALL, "steps": 4, **values}))
-    list(session.stream())
+    list(stream(session))
     assert session.state == "ended"
     return tab, session
 
@@ -143,7 +144,7 @@ def test_it_answers_during_the_wait_between_two_slow_steps(tmp_path):
     tab, session = opened(tmp_path)
     session.prepare(RunConfig(**{**SMALL, "steps": 4000, "eval_every": 4000}))
     session.delay = 3000.0
-    reader = threading.Thread(target=lambda: list(session.stream()), daemon=True)
+    reader = threading.Thread(target=lambda: list(stream(session)), daemon=True)
     reader.start()
     while session.trainer is None or not session.trainer.log.frames:
         time.sleep(0.02)

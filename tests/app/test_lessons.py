@@ -203,7 +203,8 @@ def test_texts_fit_the_settings():
 def desk(tmp_path):
     controls = Controls(task_choices(catalogue()))
     with gr.Blocks():
-        for part in (controls.mixture, controls.method, controls.router, controls.compare, controls.front, controls.shape, controls.rest):
+        controls.add("tasks", "method", "router")
+        for part in (controls.compare, controls.front, controls.shape, controls.rest):
             part()
         return Desk(Lab(Handlers(Sessions(Limits.from_environment({}), tmp_path), controls), gr.HTML(), None))
 

@@ -28,7 +28,7 @@ VISITOR = gr.Request(session_hash="visitor")
 def made(folder, **environ) -> MergeTab:
     controls = Controls(task_choices(catalogue()))
     with gr.Blocks():
-        controls.mixture()
+        controls.add("tasks", "method", "router")
         lab = Lab(Handlers(Sessions(Limits.from_environment(environ), folder), controls), gr.HTML(), None)
         return MergeTab(lab)
 

@@ -32,9 +32,7 @@ from mosld.ui.sessions import Sessions
 def handlers(tmp_path):
     controls = Controls(task_choices(catalogue()))
     with gr.Blocks():
-        controls.mixture()
-        controls.method()
-        controls.router()
+        controls.add("tasks", "method", "router")
         controls.compare()
         controls.front()
         controls.shape()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from visiting import stream
 
 from mosld.config import ConfigError, RunConfig
 from mosld.probes.moments import moments
@@ -38,7 +39,7 @@ def session(tmp_path):
 
 
 def drain(session) -> list[dict]:
-    return [json.loads(text) for text in session.stream()]
+    return [json.loads(text) for text in stream(session)]
 
 
 def run_folder(session):
@@ -87,12 +88,12 @@ def test_step_pause_and_resume_from_disk(tmp_path):
     assert second.attach("c", session.key, unless_used=True) is None and second.attach("c", session.key) is later  # a reload, or a copied tab
 
 
-def test_a_closed_page_pauses_the_run_and_keeps_it(session):
+def test_a_paused_run_is_kept(session):
     session.prepare(RunConfig(steps=500, **SMALL))
-    stream = session.stream()
-    while not steps_of([json.loads(next(stream))]):
+    told = stream(session)
+    while not steps_of([json.loads(next(told))]):
         pass
-    stream.close()
+    session.pause()
     assert session.rested(20)
     assert session.state == "paused"
     assert len(RunLog.load(run_folder(session)).frames) < 500
@@ -253,7 +254,7 @@ def test_own_files_have_names_and_no_paths(session, tmp_path):
     name, words = session.keep(file)
     assert name == "own/even_numbers.jsonl" and words
     session.prepare(RunConfig(steps=1, **{**SMALL, "tasks": f"{name},world/mood"}))
-    told = "".join(session.stream())
+    told = "".join(stream(session))
     assert session.state == "ended" and str(session.folder) not in told and "even_numbers" in told and "even_numbers" not in session.link()
     other = tmp_path / "picture.png"
     other.write_bytes(b"")
@@ -264,7 +265,7 @@ def test_own_files_have_names_and_no_paths(session, tmp_path):
 def test_a_question_is_answered_between_two_steps(session):
     with pytest.raises(ConfigError, match="press Run mine first"):
         session.ask(lambda trainer: trainer.step)
-    told = threading.Thread(target=lambda: list(session.stream()))
+    told = threading.Thread(target=lambda: list(stream(session)))
     session.prepare(RunConfig(steps=40, **SMALL))
     told.start()
     while session.trainer is None:

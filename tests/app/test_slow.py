@@ -4,6 +4,7 @@ import json
 
 import gradio as gr
 import pytest
+from visiting import stream
 
 from mosld.config import RunConfig
 from mosld.registry import METHODS
@@ -30,7 +31,7 @@ def tab(tmp_path):
 def trained(tab, steps, **values):
     session = tab.lab.visitor(WHO)
     session.prepare(RunConfig(**{**SMALL, "steps": 6, **values}), steps)
-    list(session.stream())
+    list(stream(session))
     return session
 
 

@@ -6,6 +6,7 @@ import zipfile
 import gradio as gr
 import pytest
 from safetensors.numpy import load
+from visiting import stream
 
 from mosld.config import ConfigError, RunConfig
 from mosld.studies.export_files import TABLES, table
@@ -31,7 +32,7 @@ def session(tmp_path_factory):
     own.write_text("\n".join(json.dumps({"question": f"Is {n} even?", "options": ["yes", "no"], "answer": n % 2}) for n in range(60)))
     made.own[str(own)] = own
     made.prepare(RunConfig(tasks=["world/mood", str(own)], **SMALL), steps=2)
-    list(made.stream())
+    list(stream(made))
     yield made
     made.halt()
 

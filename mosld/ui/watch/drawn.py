@@ -23,7 +23,7 @@ def drawn(config: RunConfig) -> dict:
         "down": down,
         "up": up,
         "router": "" if single else GATES.get(own.method, "router"),
-        "reads": getattr(own, "router", "token"),
+        "reads": own.router,
         "middle": middle and list(middle),
         "top": own.top_k,
         "shared": own.share,

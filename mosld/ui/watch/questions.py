@@ -91,7 +91,7 @@ QUESTIONS: dict[str, Question] = {
         "What does a router look at?",
         "it reads the token, the text or the instruction",
         ("The word, always", "The task, always", "It depends on what it is given"),
-        RunConfig(**SMALL, steps=100, dropout=0, arms="router=token,text,instruction;router_lr=1,1,10" if "router" in RunConfig.model_fields else ""),
+        RunConfig(**SMALL, steps=100, dropout=0, arms="router=token,text,instruction;router_lr=1,1,10"),
         _reads,
         ("C11",),
     ),

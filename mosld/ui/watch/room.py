@@ -44,9 +44,7 @@ def panel(controls: Controls, folds: dict[str, gr.blocks.Block]) -> Panel:
     with gr.Column(elem_id="fold-preset", min_width=0) as folds["preset"]:
         script = after(f"M.questions(element.querySelector('.lab-questions'), {json.dumps(offered())}, (name, data) => trigger('choose', data))")
         questions = gr.HTML(html_template='<div class="lab-questions"></div>', js_on_load=script, elem_id="questions", apply_default_css=False)
-    controls.mixture()
-    controls.method()
-    controls.router()
+    controls.add("tasks", "method", "router")
     with gr.Column(elem_id="fold-compare", min_width=0) as folds["compare"]:
         controls.compare()
     with gr.Accordion(f"All settings ({len(controls.knobs)})", open=False, elem_id="fold-all"):

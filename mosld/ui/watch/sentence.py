@@ -187,10 +187,10 @@ def _main(log: RunLog, frame: Frame) -> str:
     read = _latest(log, frame, lambda f: any(p.reads is not None for i in routed for p in f.arms[i].linears or []))
     if read is None:
         return "A router sends each word to its experts; what it goes by is measured at the next scoring."
-    bits = [(getattr(log.config.arm(i), "router", "token"), found) for i in routed if (found := _bits(read.arms[i].linears))]
+    bits = [(log.config.arm(i).router, found) for i in routed if (found := _bits(read.arms[i].linears))]
     if not bits:
         return "The gates here come from no router that reads words."
-    kinds = {getattr(log.config.arm(i), "router", "") for i in routed}
+    kinds = {log.config.arm(i).router for i in routed}
     if len(kinds) > 1 and len(bits) > 1:
         return routers_sentence([(name, *found) for name, found in bits])
     return reads_sentence(*bits[0][1])  # arms that read the same: the first one's, which the pictures show first
