@@ -31,14 +31,25 @@ WATCH_SECONDS = 10
 
 
 def private_root() -> Path:
-    """The folder of all sessions, this user's own and closed to others; another one where somebody else has put one in its place."""
-    root = Path(tempfile.gettempdir()) / f"mosld-sessions-{os.getuid() if hasattr(os, 'getuid') else 'lab'}"
-    root.mkdir(mode=0o700, exist_ok=True)
+    """The folder of all sessions, this user's own and closed to others; another one, said so, where somebody else has put one in its place. Raises
+    ConfigError where TMPDIR is no folder of this user's: its runs would lie elsewhere, and be gone."""
+    asked, there = os.environ.get("TMPDIR"), tempfile.gettempdir()
+    if asked and Path(there).resolve() != Path(asked).resolve():
+        raise ConfigError(f"TMPDIR: '{asked}' cannot be written here by user {_user()}; give it a folder of that user's, or leave it out.")
+    root = Path(there) / f"mosld-sessions-{_user()}"
+    with contextlib.suppress(FileExistsError):
+        root.mkdir(mode=0o700)
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
-        return Path(tempfile.mkdtemp(prefix="mosld-sessions-"))
+        other = Path(tempfile.mkdtemp(prefix="mosld-sessions-"))
+        print(f"'{root}' is not a folder of user {_user()}: runs go to '{other}', and are not found again once the lab is started anew.", flush=True)
+        return other
     root.chmod(0o700)
     return root
+
+
+def _user() -> int | str:
+    return os.getuid() if hasattr(os, "getuid") else "lab"
 
 
 class Sessions:

@@ -5,8 +5,12 @@ import gzip
 import http.client
 import json
 import re
+import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import brotli
 import gradio as gr
@@ -308,3 +312,16 @@ def test_a_run_keeps_its_turn_until_its_first_picture_unless_that_takes_long():
         assert [turns.awaited(held, 1) for held in (0.5, 10)] == [False, rank == 1]  # slices would make all first pictures late
         assert turns.awaited(0.5, 2) and turns.awaited(0.0, 0) is False
         turns._line.clear()
+
+
+def test_the_containers_health_check_and_files(page):
+    root = Path(__file__).parents[2]
+    text = (root / "Dockerfile").read_text()
+    check = json.loads(re.search(r"HEALTHCHECK .*?CMD (\[.*?\])\n", text, re.S)[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # nobody answers there
+        for port, healthy in ((page.server_port, True), (free.getsockname()[1], False)):
+            command = [sys.executable, *(part.replace("127.0.0.1:7860", f"127.0.0.1:{port}") for part in check[1:])]
+            assert f":{port}/" in command[-1] and (subprocess.run(command, capture_output=True, timeout=60).returncode == 0) == healthy
+    copied = [name for line in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", text, re.M) for name in line.split()]
+    assert {"app.py", "mosld", "requirements.txt"} <= set(copied) and all((root / name).exists() for name in copied)

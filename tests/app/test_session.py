@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -22,7 +23,7 @@ from mosld.ui.compute import computing
 from mosld.ui.folders import Texts
 from mosld.ui.limits import Limits
 from mosld.ui.session import Session
-from mosld.ui.sessions import Sessions
+from mosld.ui.sessions import Sessions, private_root
 from mosld.ui.turns import Turns
 from mosld.ui.watch.sentence import says
 
@@ -301,3 +302,21 @@ while session.busy and not len(session._frames) > 3:
     (folder,) = tmp_path.glob("s-*/run-0001")
     frames = RunLog.load(folder).frames
     assert len(frames) > 3 and checkpoint.step(folder) == frames[-1].step
+
+
+def test_runs_lie_where_tmpdir_says_or_it_is_said(tmp_path, monkeypatch, capsys):
+    for place in ("runs", "mine"):
+        (tmp_path / place).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "runs"))
+    root = private_root()
+    assert root.parent == tmp_path / "runs" and root.stat().st_mode & 0o777 == 0o700 and private_root() == root and capsys.readouterr().out == ""
+    root.rmdir()
+    root.symlink_to(tmp_path / "mine")  # somebody else's doing
+    other = private_root()
+    assert other.parent == root.parent and other.stat().st_mode & 0o777 == 0o700 and "not found again" in capsys.readouterr().out
+    for wrong in (root / "none", __file__):
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setenv("TMPDIR", str(wrong))
+        with pytest.raises(ConfigError, match="^TMPDIR: '.*' cannot be written here by user"):
+            private_root()
