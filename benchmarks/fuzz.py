@@ -72,7 +72,8 @@ async def _calls(server: Server, calls: int, rng: random.Random, end: float) -> 
     wrong: list[str] = []
     secrets = (str(ROOT), str(server.runs), "Traceback (most")
     sent, told = 0, Counter()
-    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+    # A connection a call: one that rested while others were slow may be closed by the server just as it is used again.
+    async with httpx.AsyncClient(base_url=server.url, timeout=60, limits=httpx.Limits(max_keepalive_connections=0)) as client:
         endpoints = [(d["id"], d.get("api_name"), len(d["inputs"])) for d in (await client.get("/config")).json()["dependencies"] if d["backend_fn"]]
 
         async def one() -> None:

@@ -167,3 +167,10 @@ def test_the_server_shuts_what_gradio_leaves_open():
         assert not any(config[name] for name in ("analytics_enabled", "run_history", "show_error"))
     finally:
         page.close()
+
+
+def test_a_speed_that_is_no_name_is_full_speed(handlers):
+    session = handlers.visitor(visit())
+    for choice in (["4 steps a second"], {"speed": 1}, None, 7, "4 steps a second"):
+        handlers.speed(visit(), choice)
+        assert session.delay == (0.25 if choice == "4 steps a second" else 0.0)

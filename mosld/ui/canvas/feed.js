@@ -34,7 +34,11 @@
       const answer = await fetch(M.url("lab/news"), { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(at) });
       if (!answer.ok) throw new Error(answer.status);
       const texts = await answer.json();
-      if (!texts) { lost = true; at.mark = ""; tell("attach"); }
+      if (!texts) {
+        [lost, at.mark] = [true, ""];
+        if (down) { down = false; M.receive(JSON.stringify({ k: "say", note: "The lab is back: the run is looked for …" })); }
+        tell("attach");
+      }
       else {
         if (down) { down = false; M.receive(JSON.stringify({ k: "say", note: "" })); at.mark = ""; texts.length || (again = true); }
         texts.forEach(take);
