@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 
 from mosld.config import ConfigError
@@ -67,10 +68,10 @@ class Guard:
                 return
             return await self.app(scope, receive, send)
         scope = _under_root(scope)
-        headers, path = Headers(scope=scope), scope["path"]
+        headers = Headers(scope=scope)
         refusal = None if self.hosted else self._stranger(headers)
         if refusal is None and scope["method"] == "POST":
-            refusal, receive = await self._body(path, headers, receive)
+            refusal, receive = await self._body(scope, headers, receive)
         if refusal is not None:
             return await refusal(scope, receive, self._dressed(send))
         if (answer := await self.kept.answer(scope, headers)) is not None:
@@ -104,34 +105,28 @@ class Guard:
 
     # What may come in.
 
-    async def _body(self, path: str, headers: Headers, receive):
+    async def _body(self, scope, headers: Headers, receive):
         """A refusal or None, and the request's body to be read again: bounded, and of an upload one file of a known kind."""
-        upload = path.rstrip("/").endswith("/upload")
+        upload = scope["path"].rstrip("/").endswith("/upload")
         most = UPLOAD_BYTES + FORM_BYTES if upload else BODY_BYTES
         length = headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length[:20]) > most:
             return PlainTextResponse(f"request: {int(length[:20]):,} bytes are too many; {most:,} are read.", 413), receive
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return Response(status_code=400), receive
-            parts.append(message.get("body", b""))
-            size, more = size + len(parts[-1]), message.get("more_body", False)
-            if size > most:
-                return PlainTextResponse(f"request: more than {most:,} bytes are not read.", 413), receive
-        body = whole_characters(b"".join(parts))
-        refusal = self._upload(headers.get("content-type", ""), body) if upload else None
-        sent = False
+        body = bytearray()
+        try:
+            async for part in Request(scope, receive).stream():
+                body += part
+                if len(body) > most:
+                    return PlainTextResponse(f"request: more than {most:,} bytes are not read.", 413), receive
+        except ClientDisconnect:
+            return Response(status_code=400), receive
+        body = whole_characters(bytes(body))
+        told = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def again():
-            nonlocal sent
-            if sent:
-                return await receive()  # waits for the client to leave
-            sent = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            return next(told, None) or await receive()  # the latter waits for the client to leave
 
-        return refusal, again
+        return self._upload(headers.get("content-type", ""), body) if upload else None, again
 
     def _upload(self, kind: str, body: bytes) -> Response | None:
         """The refusal of a form that is not one file of a known kind."""
@@ -156,9 +151,7 @@ class Guard:
     def _dressed(self, send):
         async def dressed(message):
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self.headers.items():
-                    headers[name] = value
+                MutableHeaders(scope=message).update(self.headers)
             await send(message)
 
         return dressed
