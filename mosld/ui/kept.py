@@ -93,7 +93,8 @@ def with_first(html: str, scripts: str, style: str, run: str, markup: str, other
     """Gradio's page with `markup` at its beginning, and the script and the style that it needs before all else; `run` is the file it draws. The
     `others` and Gradio's own script are asked for once it has drawn."""
     early = (
-        f'<title>MoSLD Lab</title><link id="first-style" rel="stylesheet" href="{style}"><link rel="preload" as="script" href="{scripts}">'
+        f'<title>MoSLD Lab</title><link rel="icon" href="favicon.ico"><link id="first-style" rel="stylesheet" href="{style}">'
+        f'<link rel="preload" as="script" href="{scripts}">'
         f'<link rel="preload" as="fetch" href="{run}" crossorigin>'
     )
     html = re.sub(r"(<base [^>]*>)", lambda found: found[1] + early, html, count=1)

@@ -186,6 +186,15 @@ def test_scripts_are_files_that_a_browser_keeps(ask, page):
         assert ask("GET", path)[0] == 404
 
 
+def test_what_the_first_picture_needs_is_small_without_brotli_too(ask):
+    """Over plain HTTP a browser reads gzip only. The page, what it names before Gradio's own script, and that script."""
+    named = re.findall(r'(?:href|src|import\()[="]+(?:\./)?((?:lab|assets)/[^"]+)"', ask("GET", "/")[2].decode())
+    assert {name.rpartition(".")[2] for name in named} == {"css", "js", "json"} and len(set(named)) >= 5
+    sent = {name: ask("GET", "/" + name, Accept_Encoding="gzip") for name in ["", *set(named)]}
+    assert all(status == 200 and headers["Content-Encoding"] == "gzip" for status, headers, _ in sent.values())
+    assert 100_000 < sum(len(body) for _, _, body in sent.values()) <= 300_000
+
+
 def test_messages_are_for_who_has_the_key(ask, page):
     session = page.sessions.of("somebody")
     for key in ("", "x" * 22, session.folder.name, None, 5, ["x"], {"a": 1}):
