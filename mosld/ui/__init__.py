@@ -1,4 +1,4 @@
-"""The web page: the only package that imports gradio. Views are canvases fed with small frames; no torch but in compute.py.
+"""The web page: the only package that imports gradio. Views are fed with small frames; no torch but in compute.py.
 
 What its buttons are called stands here: a text that names one takes the name from here, in the browser from the button itself (`MoSLD.button`).
 """

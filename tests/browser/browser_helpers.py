@@ -44,9 +44,8 @@ def start(port: int, **more) -> subprocess.Popen:
 
 
 def shot(page, view: str) -> str:
-    """A digest of what a picture shows, on canvas or of elements."""
-    shown = page.evaluate(f"(p => p.querySelector('canvas')?.toDataURL() || p.innerHTML)(document.querySelector('#figure-{view} .lab-canvas'))")
-    return hashlib.sha256(shown.encode()).hexdigest()
+    """A digest of what a picture shows."""
+    return hashlib.sha256(page.inner_html(f"#figure-{view} .lab-drawing").encode()).hexdigest()
 
 
 def drawn(page, place: str) -> str:
@@ -138,7 +137,7 @@ def cut_off(page) -> list[str]:
     """What can be seen and sticks out of the page to the right. Left out are gradio's tab buttons (those without room are in a menu) and what
     scrolls in a box of its own."""
     return page.eval_on_selector_all(
-        "button, input, select, textarea, canvas, h1, h2, p",
+        "button, input, select, textarea, svg.lab-chart, h1, h2, p",
         "els => els.filter(e => e.checkVisibility() && !e.closest('.tab-container, .lab-scroll') && e.getBoundingClientRect().right > innerWidth + 1)"
         ".map(e => e.outerHTML.slice(0, 99))",
     )

@@ -24,7 +24,7 @@ def held(page) -> list[tuple[str, str]]:
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id).filter((id) => id)")
     assert sorted({i for i in ids if ids.count(i) > 1}) == []
     assert page.evaluate("[...document.querySelectorAll('*')].filter((e) => e.tabIndex > 0).length") == 0
-    unnamed = "[...document.querySelectorAll('svg.lab-svg, canvas')].filter((e) => e.checkVisibility() && !e.closest('[aria-hidden], [aria-label]'))"
+    unnamed = "[...document.querySelectorAll('svg.lab-svg')].filter((e) => e.checkVisibility() && !e.closest('[aria-hidden], [aria-label]'))"
     assert page.evaluate(f"{unnamed}.map((e) => e.outerHTML.slice(0, 99))") == []
     return found
 

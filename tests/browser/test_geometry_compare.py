@@ -62,7 +62,7 @@ def test_compare_shelf_overlay_and_tasks_alone(visit):
     before = shot(page, "overlay")
     page.click("#compare-second input")
     page.get_by_role("option", name="Run 1, dropout 0", exact=True).click()
-    page.wait_for_function("!document.querySelector('#figure-overlay canvas').getAttribute('aria-label').includes('dropout 0.1')")
+    page.wait_for_function("!document.querySelector('#figure-overlay .lab-say').textContent.includes('dropout 0.1')")
     assert shot(page, "overlay") != before
     page.click("#fold-alone > button")
     page.click("#alone-start")

@@ -44,7 +44,7 @@ def test_a_training_run_is_inspected_and_steered(visit):
     steered = words(page, "inspect", "Accuracy on mood")
     scores = [(float(a), float(b)) for a, b in re.findall(r"([\d.]+) % to ([\d.]+) %", steered)]
     assert len(scores) == 5 and any(a != b for a, b in scores)  # four options and the accuracy
-    page.focus("#figure-inspect .lab-canvas")
+    page.focus("#figure-inspect .lab-drawing")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert "expert 3: gate" in page.inner_text("#lab-tip") and "steered 0.00" in page.inner_text("#lab-tip")
@@ -78,7 +78,7 @@ def test_slow_motion_walks_through_its_stages(visit):
         if stage < 5:
             page.click(".walk-next")
     assert len(set(seen)) == 6 and page.locator(".walk-next").is_disabled()
-    page.focus("#figure-walk .lab-canvas")
+    page.focus("#figure-walk .lab-drawing")
     page.keyboard.press("ArrowDown")
     assert re.search(r"“\w+” — number 1 of 128: -?[\d.e-]+\nthe frozen linear", page.inner_text("#lab-tip"))
     page.get_by_role("button", name="3 mask").click()
@@ -99,7 +99,7 @@ def test_both_tabs_are_for_everyone(visit):
         for scheme, width in (("light", 1440), ("dark", 390)):
             look(page, width, 844, scheme)
             open_tab(page, tab)
-            page.locator(f"#figure-{view} .lab-canvas").scroll_into_view_if_needed()  # out of sight it is not drawn
+            page.locator(f"#figure-{view} .lab-drawing").scroll_into_view_if_needed()  # out of sight it is not drawn
             words(page, view, part)
             assert faults(page) == [], (tab, width)
             assert cut_off(page) == []

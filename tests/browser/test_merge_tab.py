@@ -52,9 +52,9 @@ def test_train_slide_merge_and_look_inside(visit):
     page.keyboard.press("Tab")
     choose(page, "AdaMerging, layer-wise")
     press(page, "merge")
-    page.wait_for_selector("#figure-merge_course canvas")
+    page.wait_for_selector("#figure-merge_course svg.lab-chart")
     page.wait_for_function("document.querySelector('#merge-table').innerText.includes('looked at validation questions')")
-    page.wait_for_function("document.querySelector('#figure-merge_course canvas').getAttribute('aria-label').includes('λ, layer 4, v')")
+    page.wait_for_function("document.querySelector('#figure-merge_course .lab-say').textContent.includes('λ, layer 4, v')")
     assert "Untrained backbone" in page.inner_text("#merge-table")
     assert faults(page) == []
     page.fill("#merge-ada-steps input", "-3")
@@ -80,7 +80,7 @@ def test_a_phone_in_the_dark(visit):
     page.fill("#merge-realign-steps input", "1")
     page.keyboard.press("Tab")
     press(page, "merge")
-    page.wait_for_selector("#figure-merge_course canvas")
+    page.wait_for_selector("#figure-merge_course svg.lab-chart")
     assert faults(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert cut_off(page) == []

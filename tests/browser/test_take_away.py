@@ -121,8 +121,9 @@ def test_scrubbing_and_hover_show_the_numbers_of_that_step(replay, taken):
     assert "mood — layer 4, q, expert 1 of 4" in tip and "even would be 50 %" in tip
     load = float(re.search(r"(\d+) % of its words", tip)[1]) / 100
     assert load == pytest.approx(float(row["load"]), abs=0.5 / 254 + 0.0051)
-    page.focus("#figure-loss canvas")
-    page.keyboard.press("ArrowRight")  # the keyboard's tip is that of the right end
+    page.mouse.move(2, 2)
+    page.focus("#figure-loss .lab-drawing")
+    page.keyboard.press("ArrowRight")  # the keyboard's tip is that of the last step
     losses = {r["arm"]: float(r["loss"]) for r in tables["losses"] if r["step"] == str(last)}
     tip = page.inner_text("#lab-tip")
     for arm, value in losses.items():  # three digits of a number that travelled with four: rounded twice

@@ -87,6 +87,10 @@ PAINTED = """() => [...document.querySelectorAll('.lab-watch svg[role=group] *')
   const s = getComputedStyle(e), where = e.closest('.lab-card').id;
   return [s.fill, s.stroke].filter((c) => c.startsWith('rgb')).map((c) => [where, e.getAttribute('class') || '', c]);
 })"""
+VARIABLE = "name => getComputedStyle(document.querySelector('.gradio-container')).getPropertyValue(name).trim()"
+STYLED = (
+    "els => els.flatMap((e) => { const s = getComputedStyle(e); return [s.fill, s.stroke, s.backgroundColor]; }).filter((c) => c.startsWith('rgb('))"
+)
 # The marks of the arms in a picture: how often each way of filling a bar or a dot is there.
 MARKED = """(place) => { const out = { solid: 0, hatched: 0 };
   for (const e of document.querySelectorAll(`${place} svg[role=group] :is(rect, circle)[pointer-events=none]`)) {
@@ -100,10 +104,11 @@ def test_a_colour_means_one_thing(page):
     """Rule 7: an expert has a colour and an arm a mark, the same in every picture; blue to orange is only more or less than even."""
     for scheme in ("light", "dark"):
         look(page, 1366, 768, scheme)
-        c = page.evaluate("MoSLD.colours()")
-        ends, experts = [c["diverging"][0], c["diverging"][-1]], c["experts"]
+        scale = page.evaluate("MoSLD.colours().diverging")
+        named = lambda kind, count: [page.evaluate(VARIABLE, f"--lab-{kind}-{i}") for i in range(count)]  # noqa: E731
+        ends, experts = [scale[0], scale[-1]], named("expert", 8)
         assert len(set(experts)) == 8 and not any(of_the_scale(e, ends) for e in experts)
-        assert all(hue(ink)[1] < 0.1 for ink in c["arms"])  # arms have no colour of their own
+        assert all(hue(ink)[1] < 0.1 for ink in named("arm", 6))  # arms have no colour of their own
         painted_with = page.evaluate(PAINTED)
         assert {where for where, _, colour in painted_with if of_the_scale(colour, ends)} == {"figure-routers"}
         own = {hue(e): f"e{i}" for i, e in enumerate(experts)}
@@ -130,20 +135,18 @@ def test_a_colour_means_one_thing(page):
 
 
 def test_pictures_without_a_middle_have_no_blue_and_no_orange(page):
-    """Rule 7, on canvas: what is drawn in Router, A against B and Loss is neither."""
-    ends = page.evaluate("[MoSLD.colours().diverging.at(0), MoSLD.colours().diverging.at(-1)]")
-    for tab, view in (("Router", "router"), ("A against B", "imbalance"), ("Loss", "loss")):
+    """Rule 7: what is drawn in Norms, Router, A against B and Loss is neither."""
+    ends = page.evaluate("MoSLD.colours().diverging")
+    for tab, view, marks in (
+        ("Norms", "norms", "i"),
+        ("Router", "router", "path, text"),
+        ("A against B", "imbalance", "path"),
+        ("Loss", "loss", "path"),
+    ):
         open_tab(page, f"Look inside/{tab}")
-        page.wait_for_function(f"(document.querySelector('#figure-{view} canvas') || {{}}).width > 300")
-        painted(page)
-        colours = page.evaluate(
-            """(view) => { const c = document.querySelector(`#figure-${view} canvas`);
-              const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
-              const out = new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] > 128) out.add(`rgb(${d[i]}, ${d[i + 1]}, ${d[i + 2]})`);
-              return [...out]; }""",
-            view,
-        )
-        assert len(colours) > 3 and not any(of_the_scale(c, ends) for c in colours), view
+        page.wait_for_selector(f"#figure-{view} :is(.lab-chart, .lab-bars i)")
+        colours = page.eval_on_selector_all(f"#figure-{view} .lab-drawing :is({marks})", STYLED)
+        assert len(colours) > 3 and not any(of_the_scale(c, (ends[0], ends[-1])) for c in colours), view
 
 
 @pytest.mark.parametrize("width", [1366, 1100, 911, 830, 390])  # 911: 1366 pixels at the browser's zoom of 150 %
@@ -325,7 +328,7 @@ def test_a_picture_of_elements_keeps_what_is_looked_at_while_it_is_drawn_anew(pa
     page.wait_for_function("last => document.querySelector('#lab-tip').innerText !== last", arg=last)
     assert page.inner_text("#lab-tip") == bar.get_attribute("data-help")
     page.mouse.move(2, 2)
-    page.focus("#figure-norms .lab-canvas")
+    page.focus("#figure-norms .lab-drawing")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     chosen = page.evaluate("document.activeElement.dataset.help")

@@ -26,13 +26,13 @@ class View:
     file: str = ""
 
     def html(self) -> str:
-        """A figure with a fixed canvas. Nothing in it changes while frames arrive but what the script draws."""
+        """A figure. Nothing in it changes while frames arrive but what the script draws."""
         choices = "".join(_select(self.name, *c) for c in self.choices)
         defines = "".join(f"<p>{escape(p)}</p>" for p in self.defines)
         return (
             f'<figure class="lab-figure" id="figure-{self.name}"><figcaption><div><h2>{escape(self.title)}</h2>'
             f'<p class="lab-shows">{escape(self.shows)}</p></div><div class="lab-choices">{choices}</div></figcaption>'
-            f'<div class="lab-canvas"><canvas tabindex="0" role="img" aria-label="{escape(self.title)}"></canvas></div>'
+            '<div class="lab-drawing"></div>'
             f'<details><summary>Definition and numbers in words</summary>{defines}<p class="lab-say"></p></details></figure>'
         )
 

@@ -2,46 +2,31 @@
 // data: { title, parts: [{ names, charts: [{ title, kind, define, chance, range, steps, across, ticks, series }] }] }, or { looks: [such data] }
 // to choose from; names: of the lines; a line is points [step, value].
 ((M) => {
-  const HEIGHT = 164;
   const KINDS = {
     plain: {},
-    fine: { format: (v) => M.text(v, 4), gutter: 46 },
+    fine: { format: (v) => M.text(v, 4) },
     nats: { format: (v) => M.text(v, 3) },
     share: { range: [0, 1.02], format: (v) => M.text(v, 3) },
     percent: { range: [0, 1], format: (v) => M.percent(v, 1), tick: (v) => M.percent(v) },
-    log2: { refs: [{ v: 0, dash: [] }], format: M.ratio },
+    log2: { refs: [{ v: 0, dash: "none" }], format: M.ratio },
   };
-  const still = (names, steps) => ({ header: { arms: names, steps }, frames: [], at: null, shown: () => null, text: M.text });
   const chosen = (d) => (d.looks ? d.looks[+d.chosen.into] || d.looks[0] : d);
-  const values = (c) => c.series.flat().map(([, v]) => v);
-  function plan(part, width) {
-    const key = part.names.length > 1 ? M.keyHeight(still(part.names), width) + 10 : 0, tiles = M.tiles(part.charts.length, width, part.charts.length > 1 ? 150 : 400, HEIGHT, key);
-    return { key, boxes: tiles.boxes, high: key + tiles.rows * HEIGHT };
+  function options(part, c) {
+    const kind = KINDS[c.kind], far = Math.max(1, ...c.series.flat().map(([, v]) => Math.abs(v))) * 1.1;
+    return {
+      ...kind,
+      ...(c.kind === "log2" ? { range: [-far, far] } : c.range ? { range: c.range } : {}),
+      refs: (c.chance ?? null) === null ? kind.refs : [{ v: c.chance, name: "chance", dash: "2 3" }],
+      title: c.title,
+      steps: c.steps || Math.max(1, ...c.series.flat().map(([s]) => s)),
+      series: c.series.map((points, arm) => ({ arm, name: part.names[arm], points })).filter((s) => s.points.length),
+      define: c.define,
+      across: c.ticks && { name: c.across, ticks: c.ticks.map((_, k) => k), text: (k) => c.ticks[k] },
+    };
   }
   const curves = (empty) => ({
     empty,
-    height: (d, width) => chosen(d).parts.reduce((sum, part) => sum + plan(part, width).high, 0),
-    draw(g, d) {
-      let top = 0;
-      for (const part of chosen(d).parts) {
-        const p = plan(part, g.w);
-        if (p.key) M.key(g, still(part.names), 2, top + 9, g.w);
-        part.charts.forEach((c, i) => {
-          const kind = KINDS[c.kind], far = Math.max(1, ...values(c).map(Math.abs)) * 1.1, steps = c.steps || Math.max(1, ...c.series.flat().map(([s]) => s));
-          M.chart(g, still(part.names, steps), { ...p.boxes[i], y: p.boxes[i].y + top }, {
-            gutter: 44,
-            ...kind,
-            ...(c.kind === "log2" ? { range: [-far, far] } : c.range ? { range: c.range } : {}),
-            refs: c.chance === null || c.chance === undefined ? kind.refs : [{ v: c.chance, name: "chance", dash: [2, 3] }],
-            title: c.title,
-            series: c.series.map((points, arm) => ({ arm, name: part.names[arm], points })).filter((s) => s.points.length),
-            define: c.define,
-            across: c.ticks && { name: c.across, ticks: c.ticks.map((_, k) => k), text: (k) => c.ticks[k] },
-          });
-        });
-        top += p.high;
-      }
-    },
+    render: (d, width) => chosen(d).parts.flatMap((part) => [...(part.names.length > 1 ? [M.key(part.names)] : []), M.charts(width, part.charts.length > 1 ? 150 : 400, 160, part.charts.map((c) => options(part, c)))]),
     say(d) {
       const told = (c, names) => `${c.title}: ${names.map((name, k) => { const p = c.series[k], f = KINDS[c.kind].format || M.text; return `${name} ${p.length ? `from ${f(p[0][1])} to ${f(p[p.length - 1][1])}` : "none"}`; }).join(", ")}`;
       return `${chosen(d).title}. ${chosen(d).parts.flatMap((part) => part.charts.map((c) => told(c, part.names))).join("; ")}.`;

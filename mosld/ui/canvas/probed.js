@@ -14,24 +14,20 @@
     ["steps", "log2 of the size of the optimiser's step on A over that on B (root mean square per entry)."],
     ["relative steps", "log2 of step over weight size of A, over the same of B."],
   ];
-  const HEIGHT = 164;
 
-  // field: of a probe, one number a chart. o: { arms(S), none(S): words where there are no arms, chart(S, k, series): more of M.chart's options }
+  // field: of a probe, one number a chart. o: { arms(S), none(S): words where there are no arms, chart(S, k, series): more of a chart's options }
   function view(name, charts, field, o) {
-    const plan = (S, width) => M.tiles(charts.length, width, 160, HEIGHT, M.keyHeight(S, width) + 8);
     const mean = (S, arm, probe, k) => (probe ? S.mean(S.linears(arm).map(([, i]) => probe[i] && probe[i][field][k])) : null);
     M.view(name, {
       depends: "probed",
       curves: true,
-      height: (S, width) => plan(S, width).rows * HEIGHT + M.keyHeight(S, width) + 8,
-      draw(g, S) {
-        M.key(g, S, 2, 9, g.w);
+      render(S, width) {
         const arms = o.arms(S), now = (k) => arms.map((arm) => mean(S, arm, S.shown().arms[arm].probe, k));
-        if (!arms.length) return M.label(g, o.none(S), 2, M.keyHeight(S, g.w) + 30, { colour: g.c.soft });
-        plan(S, g.w).boxes.forEach((box, k) => {
+        if (!arms.length) return [M.make("p", { class: "soft" }, o.none(S))];
+        return [M.key(S.header.arms), M.charts(width, 160, 156, charts.map(([title, define], k) => {
           const series = arms.map((arm) => ({ arm, name: S.header.arms[arm], points: S.curve(name + k, arm, (a) => (a.fresh ? mean(S, arm, a.probe, k) : null)) }));
-          M.chart(g, S, box, { title: charts[k][0], define: charts[k][1], series, ...o.chart(S, k, series, now(k)) });
-        });
+          return { title, define, series, ...M.course(S), ...o.chart(S, k, series, now(k)) };
+        }))];
       },
       say(S) {
         const arms = o.arms(S), each = arms.map((arm) => `${S.header.arms[arm]}: ${charts.map(([title], k) => `${title} ${S.text(mean(S, arm, S.shown().arms[arm].probe, k))}`).join(", ")}`);
@@ -53,7 +49,7 @@
     chart(S, k, series, [a, b, more]) {
       const reach = series.flatMap((s) => s.points).reduce((most, [, v]) => Math.max(most, 1.1 * Math.abs(v)), 1);
       return {
-        title: `${k + 1}. ${IMBALANCE[k][0]}`, range: [-reach, reach], refs: [{ v: 0, dash: [] }], format: M.ratio,
+        title: `${k + 1}. ${IMBALANCE[k][0]}`, range: [-reach, reach], refs: [{ v: 0, dash: "none" }], format: M.ratio,
         value: more === undefined && Number.isFinite(a) && Number.isFinite(b) ? `Δ ${S.text(b - a)}` : "",
       };
     },

@@ -1,4 +1,4 @@
-"""What each picture on canvas shows and how its quantities are defined; how it is drawn is in the .js of its name. `VIEWS`: all of them by name."""
+"""What each picture shows and how its quantities are defined; how it is drawn is in the .js of its name. `VIEWS`: all of them by name."""
 
 from html import escape
 
@@ -16,7 +16,7 @@ class Steps(View):
         moves = "".join(f'<button type="button" class="walk-{name.lower()}">{name}</button>' for name in ("Back", "Play", "Next"))
         machine = '<div class="walk-machine lab-machine"></div>'
         bar = f'<div class="walk-bar" hidden><ol>{numbered}</ol><div class="walk-moves">{moves}</div></div><p class="walk-hint" role="status"></p>'
-        return super().html().replace('<div class="lab-canvas">', bar + machine + '<div class="lab-canvas">', 1)
+        return super().html().replace('<div class="lab-drawing">', bar + machine + '<div class="lab-drawing">', 1)
 
 
 _ALL = (
