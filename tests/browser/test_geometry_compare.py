@@ -59,6 +59,9 @@ def test_compare_shelf_overlay_and_tasks_alone(visit):
         assert [float(v) for v in row[3:6]] == pytest.approx(of, abs=5e-4) and float(row[2]) == pytest.approx(sum(of[:2]) / 2, abs=6e-4)
     assert "?c=1!" in page.get_attribute("#shelf a", "href") and "n.8" in page.get_attribute("#shelf a", "href")
     assert "loss: Run 1, dropout 0 " in words(page, "overlay")
+    hollow = page.eval_on_selector_all("#figure-overlay .lab-chart", "els => els.map((e) => e.querySelectorAll('path[fill=none][d*=l]').length)")
+    told = page.eval_on_selector_all("#figure-overlay .lab-chart", "els => els.map((e) => e.dataset.help.split('the hollow mark').length - 1)")
+    assert hollow == told and sum(told) == 2 * 4  # the mean and three tasks, of both arms: test questions are no part of a curve
     before = shot(page, "overlay")
     page.click("#compare-second input")
     page.get_by_role("option", name="Run 1, dropout 0", exact=True).click()

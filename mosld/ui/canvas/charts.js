@@ -40,7 +40,7 @@
   // Of a run: its planned steps, its changes on the way, and the step shown where that is not the newest.
   M.course = (S) => ({ steps: Math.max(S.header.steps, S.shown().step), changes: S.frames.filter((f) => f.event === "change"), now: S.at === null ? null : S.shown().step });
 
-  // A chart so many pixels wide and high. o: { title, value, steps, series: [{ arm, points, name, faint }], range, floor (lowest value shown),
+  // A chart so many pixels wide and high. o: { title, value, steps, series: [{ arm, points, name, faint, apart: a value of other questions }], range, floor (lowest value shown),
   // least (height at least), refs: [{ v, name, dash }], changes, now, log, format, tick, define, across: { name, ticks, text } where the axis is no step }
   function chart(w, h, o) {
     const left = 44, top = o.title ? 25 : 6, right = w - 8, bottom = h - 18, steps = Math.max(1, o.steps), format = o.format || ((v) => M.text(v));
@@ -55,16 +55,20 @@
       if (o.floor !== undefined && !o.log) { low = o.floor; high = Math.max(high, low + (o.least || 0)) * 1.06; } else if (!o.log) { const pad = (high - low) * 0.06; low -= pad; high += pad; }
     }
     const scale = o.log ? Math.log10 : (v) => v, a = scale(low), b = scale(high), near = (v) => Math.round(v * 10) / 10;
-    const X = (s) => near(left + (s / steps) * (right - left)), Y = (v) => near(bottom - ((scale(v) - a) / (b - a)) * (bottom - top)), inside = (v) => v >= low && v <= high;
+    const X = (s) => near(left + (s / steps) * (right - left)), Y = (v) => near(bottom - ((scale(v) - a) / (b - a)) * (bottom - top)), inside = (v) => typeof v === "number" && v >= low && v <= high;
     if (o.title) text(2, 12, M.fit(o.title, w - (o.value && w > 190 ? 100 : 10), 12.5, 600), { class: "ink", "font-size": 12.5, "font-weight": 600 });
     if (o.value && w > 190) text(right, 12, o.value, { "text-anchor": "end", "font-size": 11.5 });
     for (const v of o.log ? logTicks(low, high) : ticks(low, high, h > 150 ? 4 : 3)) { line(left, Y(v), right, Y(v)); text(left - 5, Y(v) + 4, (o.tick || plain)(v), { "text-anchor": "end" }); }
-    for (const v of o.across ? o.across.ticks : ticks(0, steps, w > 300 ? 5 : 2)) text(X(v), bottom + 14, o.across ? o.across.text(v) : plain(v), { "text-anchor": "middle" });
+    for (const v of o.across ? o.across.ticks : ticks(0, steps, w > 300 ? 5 : 2)) {
+      const words = o.across ? o.across.text(v) : plain(v);
+      text(Math.min(X(v), w - M.measure(words, 11) / 2 - 1), bottom + 14, words, { "text-anchor": "middle" });
+    }
     for (const f of o.changes || []) line(X(f.step), top, X(f.step), bottom, { stroke: "var(--lab-soft)", "stroke-dasharray": "1 3" });
     for (const r of o.refs || []) if (inside(r.v)) line(left, Y(r.v), right, Y(r.v), { stroke: "var(--lab-faint)", "stroke-width": 1.4, "stroke-dasharray": r.dash || "4 4" });
     for (const s of o.series) {
       const stride = Math.max(1, Math.floor(s.points.length / 1500)), kept = s.points.filter(([, v], i) => (i % stride === 0 || i === s.points.length - 1) && (!o.log || v > 0)), last = kept[kept.length - 1];
       if (last) M.makeSvg("path", { d: "M" + kept.map(([x, v]) => `${X(x)} ${Y(Math.max(low, Math.min(high, v)))}`).join("L"), ...stroke(s.arm, s.faint ? 1 : 2), opacity: s.faint ? 0.3 : 1 }, svg);
+      if (inside(s.apart)) M.makeSvg("path", { d: `M${right + 3} ${Y(s.apart) - 4}l4 4l-4 4l-4 -4Z`, fill: "none", stroke: `var(--lab-arm-${s.arm % 6})`, "stroke-width": 1.6 }, svg);
       if (last && !s.faint && inside(last[1])) M.makeSvg("path", { d: end(X(last[0]), Y(last[1]), s.arm), fill: `var(--lab-arm-${s.arm % 6})` }, svg);
     }
     if (o.now !== null && o.now !== undefined) line(X(o.now), top, X(o.now), bottom, { stroke: "var(--lab-ink)" });
@@ -72,6 +76,7 @@
     svg.tell = (x) => {
       const step = x === undefined ? Math.max(0, ...o.series.flatMap((s) => s.points.slice(-1).map(([at]) => at))) : Math.max(0, Math.min(1, (x - left) / (right - left))) * steps, lines = [`${o.title || ""} — ${o.across ? `${o.across.name} ${o.across.text((nearest(o.series[0].points, step) || [0])[0])}` : `step ${Math.round(step)}`}`];
       for (const s of o.series) if (!s.faint) { const p = nearest(s.points, step); if (p) lines.push(`${s.name}: ${format(p[1])}${!o.across && p[0] !== Math.round(step) ? ` (step ${p[0]})` : ""}`); }
+      for (const s of o.series) if ((s.apart ?? null) !== null) lines.push(`${s.name}: ${format(s.apart)} on the test questions, the hollow mark`);
       for (const r of o.refs || []) if (r.name) lines.push(`${r.name}: ${format(r.v)}`);
       for (const f of o.changes || []) if (Math.abs(f.step - step) < steps / 60) lines.push(f.note);
       return [...lines, ...(o.define ? [o.define] : [])].join("\n");

@@ -1,5 +1,5 @@
 // Curves of what the server answered, a small chart a quantity: two arms over one another, and how a merge came about.
-// data: { title, parts: [{ names, charts: [{ title, kind, define, chance, range, steps, across, ticks, series }] }] }, or { looks: [such data] }
+// data: { title, parts: [{ names, charts: [{ title, kind, define, chance, range, steps, across, ticks, series, apart }] }] }, or { looks: [such data] }
 // to choose from; names: of the lines; a line is points [step, value].
 ((M) => {
   const KINDS = {
@@ -19,7 +19,7 @@
       refs: (c.chance ?? null) === null ? kind.refs : [{ v: c.chance, name: "chance", dash: "2 3" }],
       title: c.title,
       steps: c.steps || Math.max(1, ...c.series.flat().map(([s]) => s)),
-      series: c.series.map((points, arm) => ({ arm, name: part.names[arm], points })).filter((s) => s.points.length),
+      series: c.series.map((points, arm) => ({ arm, name: part.names[arm], points, apart: c.apart && c.apart[arm] })).filter((s) => s.points.length),
       define: c.define,
       across: c.ticks && { name: c.across, ticks: c.ticks.map((_, k) => k), text: (k) => c.ticks[k] },
     };
@@ -28,7 +28,7 @@
     empty,
     render: (d, width) => chosen(d).parts.flatMap((part) => [...(part.names.length > 1 ? [M.key(part.names)] : []), M.charts(width, part.charts.length > 1 ? 150 : 400, 160, part.charts.map((c) => options(part, c)))]),
     say(d) {
-      const told = (c, names) => `${c.title}: ${names.map((name, k) => { const p = c.series[k], f = KINDS[c.kind].format || M.text; return `${name} ${p.length ? `from ${f(p[0][1])} to ${f(p[p.length - 1][1])}` : "none"}`; }).join(", ")}`;
+      const told = (c, names) => `${c.title}: ${names.map((name, k) => { const p = c.series[k], f = KINDS[c.kind].format || M.text; return `${name} ${p.length ? `from ${f(p[0][1])} to ${f(p[p.length - 1][1])}` : "none"}${c.apart && c.apart[k] !== null ? `, ${f(c.apart[k])} on test questions` : ""}`; }).join(", ")}`;
       return `${chosen(d).title}. ${chosen(d).parts.flatMap((part) => part.charts.map((c) => told(c, part.names))).join("; ")}.`;
     },
   });

@@ -113,7 +113,7 @@ _ALL = (
     View(
         name="overlay",
         title="Two of them, curve by curve",
-        shows="Loss, accuracy, evenness of the routers and the four definitions of update imbalance; accuracies at the last step are on test rows.",
+        shows="Loss, accuracy, evenness of the routers and the four definitions of update imbalance; a hollow mark is the test questions.",
         defines=(
             "Loss: cross-entropy of the batch in nats. Accuracy: share of validation questions answered right; the mean over the tasks of the "
             "run's own mixture. Evenness: entropy of the mean gate over log E. Imbalance: log2 of A over the mean of B, 0 where both are updated "

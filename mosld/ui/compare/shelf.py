@@ -184,7 +184,12 @@ def overlay(kept: dict[str, Kept], first, second) -> str:
     curves, steps = [kept[run].curves[arm] for _, run, arm in chosen], max(run.step for run in both)
 
     def chart(title: str, name: str, kind: str, define: str, chance: float | None = None) -> dict:
-        return {"title": title, "kind": kind, "define": define, "chance": chance, "steps": steps, "series": [c.get(name, []) for c in curves]}
+        series, apart = [c.get(name, []) for c in curves], [None] * len(curves)
+        if kind == "percent":  # the last accuracy of a run that has ended is of other questions: it stands apart
+            ended = [run.event == "end" and bool(points) for run, points in zip(both, series, strict=True)]
+            apart = [points[-1][1] if end else None for points, end in zip(series, ended, strict=True)]
+            series = [points[:-1] if end else points for points, end in zip(series, ended, strict=True)]
+        return {"title": title, "kind": kind, "define": define, "chance": chance, "steps": steps, "series": series, "apart": apart}
 
     charts = [
         chart("loss", "loss", "nats", "Cross-entropy of the batch in nats, extra losses left out."),
