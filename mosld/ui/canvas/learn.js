@@ -72,7 +72,7 @@
       if (drawn !== l.seen + at) {
         drawn = l.seen + at;
         const head = M.make("p", { class: "lab-which" }), place = M.make("div", { class: "lab-place" });
-        side.replaceChildren(M.make("section", { class: "lab-card", id: "figure-lesson" }, head, ...(l.seen === "scale" ? [] : [M.make("h3", {}, M.smallViews[l.seen].title)]), place, l.seen === "answers" ? M.armKey() : M.under(l.seen === "scale")), ...(l.seen === "answers" ? [] : [M.smallCard("answers")]));
+        side.replaceChildren(M.make("section", { class: "lab-card", id: "figure-lesson" }, head, ...(l.seen === "scale" ? [] : [M.make("h3", {}, M.smallViews[l.seen].title)]), place, l.seen === "answers" ? M.make("div", { class: "lab-under" }, M.armKey()) : M.under(l.seen === "scale")), ...(l.seen === "answers" ? [] : [M.smallCard("answers")]));
         const draw = l.seen === "scale" ? drawScale : (pen, W) => M.smallViews[l.seen].draw(pen, W, 250);
         const seen = M.picture(place, l.title, draw, () => { const f = M.shown() || {}; return [M.run, M.name, M.at === null, M.frames.length, f.step, f.probed, M.pick.arm, M.layer, M.target, M.each, JSON.stringify(M.guessMark), JSON.stringify(M.beside)].join(); });
         side.of = head;

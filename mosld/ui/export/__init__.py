@@ -27,6 +27,7 @@ ASSETS = HERE.parent / "assets"
 MOST_BYTES = 1_900_000
 MOST_FRAMES = 1500  # as many as a chart has columns on a screen
 LIVE = {name: view for name, view in VIEWS.items() if view.live}
+SCRIPTS = [name for name in (*SHARED, *MACHINE) if name != "recorded"]  # the file's own run is all that it plays
 STYLE = "\n".join(path.read_text(encoding="utf-8") for path in (ASSETS / "lab.css", ASSETS / "look.css", HERE / "export.css"))
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -52,7 +53,7 @@ def _assembled(log: RunLog, kept: RunLog, date: datetime.date) -> str:
     names = ", ".join(log.arms)
     run = packed(kept, _note(log)).replace("<", "\\u003c")  # so that no name can end the script it stands in
     figures = "\n".join(view.html() for view in LIVE.values())
-    scripts = "\n".join(dict.fromkeys([*map(script, (*SHARED, *MACHINE)), *(view.script() for view in LIVE.values())]))
+    scripts = "\n".join(dict.fromkeys([*map(script, SCRIPTS), *(view.script() for view in LIVE.values())]))
     return f"""<!doctype html>
 <html lang="en">
 <head>
