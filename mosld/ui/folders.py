@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mosld.config import RunConfig
+from mosld.tasks.files import is_path
 
 KEPT_RUNS = 8  # run directories of one visitor
 KEY = re.compile(r"[A-Za-z0-9_-]{22}")  # what secrets.token_urlsafe(16) gives
@@ -32,11 +33,10 @@ def runs(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("run-*/run.json"))
 
 
-def shared(config: RunConfig, own: dict) -> RunConfig:
-    """The configuration without uploaded files, for a link."""
-    tasks = {t: w for t, w in config.tasks.items() if t not in own}
-    changes = {"tasks": tasks} if tasks else {"tasks": RunConfig.model_fields["tasks"].default}
-    return config.replace(**changes, held_out=tuple(t for t in config.held_out if t not in own)) if own else config
+def shared(config: RunConfig) -> str:
+    """The part of an address that restores a configuration; files of a visitor's own stay out of it."""
+    tasks = {t: w for t, w in config.tasks.items() if not is_path(t)} or RunConfig.model_fields["tasks"].default
+    return config.replace(tasks=tasks, held_out=tuple(t for t in config.held_out if not is_path(t))).to_url()
 
 
 def hidden(sentence: str) -> str:

@@ -15,6 +15,7 @@ import gradio as gr
 
 from mosld.config import ConfigError, RunConfig
 from mosld.tasks import check
+from mosld.tasks.files import is_path
 from mosld.ui import RUN
 from mosld.ui.controls import HIDEABLE, Controls
 from mosld.ui.facts import facts
@@ -188,17 +189,19 @@ class Handlers:
                 self.sessions.detach(str(request.session_hash))
         return None
 
-    def link(self, request: gr.Request, hide: list[str], *values) -> tuple[str, str]:
+    def link(self, hide: list[str], *values) -> tuple[str, str]:
         """The address part that restores the controls and hides some, and a sentence."""
         try:
-            session = self.look(request)
-            config = self.controls.read(*values)
-            hidden = hidden_groups(",".join(hide or []))
-            text = "?c=" + shared(config, session.own).to_url() + ("&hide=" + ",".join(sorted(hidden)) if hidden else "")
-            own = any(t in session.own for t in config.tasks)
-            return text, say("The link is below; a file of your own is not in it." if own else "The link is below.")
+            return self.address(self.controls.read(*values), hidden_groups(",".join(hide or [])))
         except ConfigError as problem:
             return "", say(str(problem), error=True)
+
+    @staticmethod
+    def address(config: RunConfig, hidden: set[str] = frozenset()) -> tuple[str, str]:
+        """The address part that restores a configuration, and a sentence."""
+        own = any(map(is_path, (*config.tasks, *config.held_out)))
+        text = "?c=" + shared(config) + ("&hide=" + ",".join(sorted(hidden)) if hidden else "")
+        return text, say("The link is below; a file of your own is not in it." if own else "The link is below.")
 
     def upload(self, request: gr.Request, path: str | None, chosen: list[str]) -> tuple:
         """Take a task file of the visitor's own, and say what was understood of it."""

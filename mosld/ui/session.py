@@ -240,7 +240,7 @@ class Session(Carrying):
 
     def link(self) -> str:
         """The configuration for the page's address; a visitor's own files stay out of it."""
-        return shared(self.config, self.own).to_url() if self.config else ""
+        return shared(self.config) if self.config else ""
 
     # What is on disk.
 

@@ -52,7 +52,7 @@ def column(data: dict, name: str, under: str | None = None) -> list[str]:
 
 def test_the_table_is_what_the_runs_say(lab):
     session = lab.visitor(VISITOR)
-    data = table(shelf(session), session.own)
+    data = table(shelf(session))
     first, second = (RunLog.load(folder) for folder in runs(session.folder))
     names = ["chance", "commonest answer", "untrained backbone", "Run 1, dropout 0", "Run 1, dropout 0.1", "Run 2"]
     assert column(data, "Run and arm") == names
@@ -81,7 +81,7 @@ def test_an_own_file_stays_out_of_table_and_link(lab):
     session = lab.visitor(VISITOR)
     kept = shelf(session)
     config = kept["run-0002"].config.replace(tasks={"/secret/place/mine.csv": 1.0, "world/mood": 1.0})
-    data = table({**kept, "run-0003": dataclasses.replace(kept["run-0002"], config=config)}, {})
+    data = table({**kept, "run-0003": dataclasses.replace(kept["run-0002"], config=config)})
     assert "secret" not in json.dumps(data) and "mine.csv" in column(data, "Tasks")[6]
     assert RunConfig.from_url(data["rows"][6]["link"].removeprefix("?c=")).tasks == {"world/mood": 1.0}
 
@@ -106,7 +106,7 @@ def test_two_arms_over_one_another(lab):
 
 
 def test_nothing_yet():
-    data = table({}, {})
+    data = table({})
     assert data["rows"] == [] and "There is none yet: press Run mine in Watch." in data["note"]
 
 

@@ -109,7 +109,7 @@ def test_an_own_file_is_chosen_and_stays_out_of_the_link(handlers, tmp_path):
     chosen = update["value"]
     assert chosen[0] == "world/mood" and chosen[1].endswith("even_numbers.jsonl") and json.loads(feed)["kind"] == ""
     values = handlers.controls.fill(RunConfig(tasks=chosen))
-    link, _ = handlers.link(visit(), [], *values)
+    link, _ = handlers.link([], *values)
     assert RunConfig.from_url(link.removeprefix("?c=")).tasks == {"world/mood": 1.0}
     stranger = gr.Request(session_hash="stranger")
     feed = handlers.start(stranger, *values)

@@ -2,7 +2,7 @@
 
 - `place`: the table, and two choices with their picture.
 - `shelf(session)`: the visitor's runs that can be read, by the name of their directory; what was read is kept until it changes.
-- `table(shelf, own)`, `overlay(shelf, first, second)`: what the page shows, as plain data.
+- `table(shelf)`, `overlay(shelf, first, second)`: what the page shows, as plain data.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def place(lab: Lab) -> gr.Button:
     tab = Context.block  # the gr.Tab that the page has opened
     with gr.Row():
         again = gr.Button(READ_RUNS, size="md", elem_id="compare-again", scale=0, min_width=200)
-    table_html = shown(SHELF, table({}, {}), elem_id="shelf")
+    table_html = shown(SHELF, table({}), elem_id="shelf")
     with gr.Column(visible=False, elem_id="compare-rest", min_width=0) as rest:  # till there is a run
         with gr.Row(elem_id="compare-choice", elem_classes="lab-choice"):
             first = gr.Dropdown([], label="Compare", elem_id="compare-first")
@@ -57,7 +57,7 @@ def place(lab: Lab) -> gr.Button:
         one, other = (old if old in keys else new for old, new in zip((one, other), _suggested(keys), strict=True))
         text = overlay(kept, one, other) if keys else ""
         chosen = [gr.update(choices=choices, value=key) for key in (one, other)]
-        return gr.skip(), table(kept, session.own), gr.update(visible=bool(keys)), *chosen, text
+        return gr.skip(), table(kept), gr.update(visible=bool(keys)), *chosen, text
 
     def lay(request: gr.Request, one, other) -> tuple:
         try:
@@ -107,8 +107,8 @@ def _suggested(keys: list[str]) -> tuple[str | None, str | None]:
     return (keys[-2] if len(keys) > 1 else keys[0], keys[-1]) if keys else (None, None)
 
 
-def table(kept: dict[str, Kept], own: dict) -> dict:
-    """Head, rows and sentences for SHELF. `own`: the visitor's uploaded files, which stay out of the links."""
+def table(kept: dict[str, Kept]) -> dict:
+    """Head, rows and sentences for SHELF; a visitor's own files stay out of the links."""
     if not kept:
         return {"note": f"{NOTE} There is none yet: press {RUN} in Watch.", "head": [], "rows": [], "words": []}
     all_runs = list(kept.values())
@@ -135,8 +135,7 @@ def table(kept: dict[str, Kept], own: dict) -> dict:
         ms = "–" if log.step_ms != log.step_ms else f"{log.step_ms:.0f}"
         scored = (log.scored or "not yet") + (f"; diverged at step {log.step}" if log.event == "diverged" else "")
         cells += [_cell(f"{row.parameters:,}"), _cell(scored, "text"), _cell(f"{log.seconds:.1f}"), _cell(ms)]
-        files = {t: t for t in [*log.config.tasks, *log.config.held_out] if t in own or t.endswith((".jsonl", ".csv"))}
-        rows.append({"kind": "arm", "name": name, "cells": cells, "says": f"settings of {name}", "link": "?c=" + shared(log.config, files).to_url()})
+        rows.append({"kind": "arm", "name": name, "cells": cells, "says": f"settings of {name}", "link": "?c=" + shared(log.config)})
     return {"note": NOTE, "head": head, "rows": rows, "words": _words(all_runs)}
 
 

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from mosld.config import ConfigError
-from mosld.tasks.own import is_path
 from mosld.ui import RUN
-from mosld.ui.folders import shared
 from mosld.ui.lab import AT_ONCE, COPY, QUIET, Lab
 from mosld.ui.session import say
 from mosld.ui.shown import shown
@@ -90,15 +88,9 @@ def linker(lab: Lab):
     """The handler that gives the address part which restores the settings of the visitor's run."""
 
     def address(request: gr.Request) -> tuple[str, str]:
-        try:
-            session = lab.look(request)
-            if session.config is None or session.state == "idle":
-                raise ConfigError(f"run: there is none yet; press {RUN} first. 'Link', beside the settings, copies those shown.")
-        except ConfigError as problem:
-            return "", say(str(problem), error=True)
-        config = session.config
-        own = dict.fromkeys(t for t in (*config.tasks, *config.held_out) if is_path(t))
-        sentence = "The link is below; a file of your own is not in it." if own else "The link is below."
-        return "?c=" + shared(config, own).to_url(), say(sentence)
+        session = lab.look(request)
+        if session.config is None or session.state == "idle":
+            return "", say(f"run: there is none yet; press {RUN} first. 'Link', beside the settings, copies those shown.", error=True)
+        return lab.handlers.address(session.config)
 
     return address
