@@ -65,15 +65,11 @@ def told() -> list[dict]:
     for lesson in LESSONS:
         runs_of = ("The run: " if len(lesson.runs) == 1 else "The runs: ") + ". Then ".join(map(described, lesson.runs)) + "."
         name, values = lesson.tries
+        same = {field: getattr(lesson, field) for field in ("title", "text", "question", "answers", "seen", "marks")}
         out.append(
             {
-                "title": lesson.title,
-                "text": lesson.text,
+                **same,
                 "run": runs_of,
-                "question": lesson.question,
-                "answers": lesson.answers,
-                "seen": lesson.seen,
-                "marks": lesson.marks,
                 "beside": lesson.beside and (short(lesson.beside) if lesson.beside != "*" else "*"),
                 "mark": mark(lesson.runs[-1]),
                 "tries": {"label": label(name), "values": values},
