@@ -230,7 +230,8 @@ class Adapter(nn.Module):
 
     def draw_mask(self, w: Tensor) -> Tensor:
         keep = 1 - self.context.dropout
-        mask = vars(self)["mask"] = torch.empty_like(w).bernoulli_(keep, generator=self.context.draws()).div_(keep)
+        mask = torch.empty_like(w).bernoulli_(keep, generator=self.context.draws()).div_(keep)
+        self.keep(mask=mask)
         return mask
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -396,7 +397,15 @@ class Adapter(nn.Module):
         silent = self.training and not grad and self.context.depth > 0 and self.context.grad
         aux = loss if self.aux is None or self.context.depth == 0 else self.aux if loss is None else self.aux + loss
         last = self.last if p is None else Routing(p.detach(), g.detach(), call.mask, call.shape)
-        vars(self).update(ran=True, silent=silent, aux=aux, last=last)  # at once: a module looks each name up among its parameters first
+        self.keep(ran=True, silent=silent, aux=aux, last=last)
+
+    def keep(self, **values) -> None:
+        """Set attributes at once: a module looks each name up among its parameters first. Not every compiler that is supported sees through that."""
+        if torch.compiler.is_compiling():
+            for name, value in values.items():
+                setattr(self, name, value)
+        else:
+            vars(self).update(values)
 
     def clear(self) -> None:
         """Forget the last pass."""

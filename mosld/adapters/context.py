@@ -6,6 +6,7 @@ Shapes: M texts, L tokens a text, N = M L tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -72,26 +73,40 @@ class Context:
         if self.mask is None:
             return None
         if self.time_first and len(shape) == 3:
-            return self.mask.t().reshape(-1) if shape[:2] == self.mask.t().shape else None
+            return self._flat(self.mask, True) if shape[:2] == self.mask.t().shape else None
         if (len(shape) == 3 and shape[:2] == self.mask.shape) or (len(shape) == 2 and shape[0] == self.mask.numel()):
-            return self.mask.reshape(-1)
+            return self._flat(self.mask)
         return None
+
+    def _flat(self, mask: Tensor, turned: bool = False) -> Tensor:
+        """A mask [M, L] as [N], by which all linears of a pass know it again. (By where it lies in memory a compiled model could not.)"""
+        return self._once("masks", mask, turned, lambda: (mask.t() if turned else mask).reshape(-1))
+
+    def _once(self, kind: str, of: Tensor, how: object, make: Callable[[], Tensor]) -> Tensor:
+        """What is made of a tensor, made once a pass."""
+        made = self.block.setdefault(kind, [])
+        for known, way, found in made:
+            if known is of and way == how:
+                return found
+        made.append((of, how, make()))
+        return made[-1][2]
 
     def token_weights(self, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """A padding mask [N] as weights of sum 1 (0 where there is no token), made once a pass for the linears that share it."""
         if mask is None:
             return None
-        key = ("token weights", mask.data_ptr(), mask.shape, dtype)
-        if key not in self.block:
+
+        def make() -> Tensor:
             weights = mask.to(dtype)
-            self.block[key] = mask, weights / weights.sum().clamp(min=1)  # the mask too, so that no other takes its place in memory
-        return self.block[key][1]
+            return weights / weights.sum().clamp(min=1)
+
+        return self._once("token weights", mask, dtype, make)
 
     def mask_of(self, x: Tensor) -> Tensor | None:
         """The padding mask [N] of an input: of the texts themselves, or in cross-attention of the texts that are read."""
         if self.source is x:
             fits = self.source_mask is not None and self.source_mask.shape == x.shape[:2]
-            return self.source_mask.reshape(-1) if fits else None
+            return self._flat(self.source_mask) if fits else None
         return self.token_mask(x.shape)
 
     def tasks_of(self, shape: torch.Size, device: torch.device) -> Tensor:

@@ -249,8 +249,8 @@ def _read(x: Tensor, rows: list[Tensor], routers: list[Tensor]) -> tuple[Tensor,
 def _write(x, stacked, d_stacked, d_logits, routers, dys, linears, wanted):
     """Gradients of x (or None), of the rows of each down, and of each router, from those of all that x was multiplied by; of the logits [G, E, N]
     where they are not among them."""
-    halves = bool(routers) and _halves(x, routers[0])
-    apart = bool(routers) and not halves and routers[0].dtype != x.dtype
+    halves = len(routers) > 0 and _halves(x, routers[0])
+    apart = len(routers) > 0 and not halves and routers[0].dtype != x.dtype
     dx = None
     if wanted:
         dx = torch.mm(d_stacked.t(), stacked)
