@@ -244,7 +244,7 @@ def count_parameters(config: str = "", shape: str = "") -> dict:
     """
     with _told():
         settings = read(config)
-        if shape and shape not in SHAPES:
+        if shape and not (isinstance(shape, str) and shape in SHAPES):
             raise ConfigError(f"shape: {shape!r:.40} is not known; choose one of {', '.join(SHAPES)}.")
         model = SHAPES[shape] if shape else shape_of(settings)
         if model is None:

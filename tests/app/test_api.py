@@ -104,6 +104,7 @@ def test_a_text_is_routed(client, ended):
         ("/exchange_gates", {"arm": 2}, "arm: 2 is not allowed"),
         ("/exchange_gates", {"rows": 5}, "rows: 5 is not allowed; give a whole number from 10 to 300"),
         ("/count_parameters", {"config": "", "shape": "gpt-5"}, "choose one of llama2-7b"),
+        ("/count_parameters", {"config": "", "shape": ["nano"]}, "choose one of llama2-7b"),
         ("/count_parameters", {"config": '{"backbone": "owner/name"}'}, "not known before loading"),
         ("/count_parameters", {"config": "{" * 30_000}, "at most 20,000 characters"),
     ],
