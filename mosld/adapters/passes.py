@@ -172,8 +172,8 @@ class _Entry:
         ids = _argument(args, kwargs, "input_ids", self.ids)
         context.ids = context.ids if ids is None else ids
         if context.depth == 1:
-            cache = next((v for v in (*args, *kwargs.values()) if hasattr(v, "get_seq_length")), None)  # under whatever name
-            context.past = 0 if cache is None else int(cache.get_seq_length())
+            caches = [v for v in (*args, *kwargs.values()) if hasattr(v, "get_seq_length")]  # under whatever name
+            context.past = int(caches[0].get_seq_length()) if caches else 0
         if self.passes.explicit:
             return
         mask = _argument(args, kwargs, "attention_mask", self.mask)
