@@ -58,14 +58,14 @@ def test_random_presses_in_two_tabs(visit, seed):
     pages = [visit(SHORT)]
     pages.append(pages[0].context.new_page())
     pages[1].goto(pages[0].url)
-    wait(pages[1], "!!(window.MoSLD && window.MoSLD.chart)")
+    wait(pages[1], "!!(window.MoSLD && window.MoSLD.charts)")
     last = {}
     for _ in range(12):
         page = rng.choice(pages)
         name = rng.choice(["run", "run", "pause", "step1", "step10", "reset", "reload"])
         if name == "reload":
             page.reload()
-            wait(page, "!!(window.MoSLD && window.MoSLD.chart)")
+            wait(page, "!!(window.MoSLD && window.MoSLD.charts)")
             page.wait_for_timeout(rng.choice([0, 1500]))
         elif press(page, name):
             last[page] = name
