@@ -190,18 +190,23 @@ void by_expert(const T *dy, const T *z, const int32_t *chosen, int32_t *list, T 
         }
 }
 
+static void turn(const T *up, T *rows, long d, long width) {
+    for (long at = 0; at < d; at += 16)  // a few lines of memory at a time
+        for (long j = 0; j < width; j++)
+            for (long c = at; c < at + 16 && c < d; c++) rows[j * d + c] = up[c * width + j];
+}
+
 void forward(const T *s, const T *up, const T *bias, const T *tokens, T *p, T *g, int32_t *chosen, T *z, T *rows, T *y, T *pull, T *loss, long stride,
              long h_at, long l_at, long N, long E, long r, long K, long d, long apart, double scale, double balance) {
-    for (long at = 0; at < d; at += 16)  // a few lines of memory at a time
-        for (long j = 0; j < E * r; j++)
-            for (long c = at; c < at + 16 && c < d; c++) rows[j * d + c] = up[c * E * r + j];
+    turn(up, rows, d, E * r);
     gate(s, stride, h_at, l_at, tokens, N, E, r, K, apart, scale, balance, p, g, chosen, z, pull, loss);
     mix(z, chosen, rows, bias, N, K, r, d, y);
 }
 
-void backward(const T *s, const T *dy, const T *rows, const T *tokens, const T *p, const T *g, const int32_t *chosen, const T *z, const T *pull,
+void backward(const T *s, const T *dy, const T *up, T *rows, const T *tokens, const T *p, const T *g, const int32_t *chosen, const T *z, const T *pull,
               const T *d_loss, T *dz, int32_t *list, T *ds, T *d_up, long stride, long h_at, long l_at, long N, long E, long r, long K, long d,
               long apart, double scale) {
+    turn(up, rows, d, E * r);
     ask(dy, chosen, rows, N, K, r, d, dz);
     gate_backward(s, stride, h_at, l_at, tokens, N, E, r, K, apart, scale, p, g, chosen, dz, pull, d_loss, ds);
     by_expert(dy, z, chosen, list, d_up, N, E, r, K, d);

@@ -70,7 +70,7 @@ def _sound(work: Work) -> bool:
 
 
 def forward(work: Work) -> Found:
-    """What the linears answer. Kept: rows that multiply x, their products with it, then for each linear chosen [N, K], z [N, K, r], rows of `up`."""
+    """What the linears answer. Kept: rows that multiply x, their products with it, then for each linear chosen [N, K] and z [N, K, r]."""
     x, linears, scale, K, balance, tokens = work
     call, N, G, (E, _) = _library(x.dtype).forward, x.shape[0], len(linears), linears[0].router.shape
     r, like = linears[0].up.shape[2], {"dtype": x.dtype}
@@ -89,7 +89,7 @@ def forward(work: Work) -> Found:
             *(G * (R + E), i * R, G * R + i * E, N, E, r, K, d, r < R, scale, balance),
         )
         ys.append(y.addmm_(x, t.weight.t()))
-        kept += [chosen, z, rows]
+        kept += [chosen, z]
     return Found(ys, p, g, loss, pull, kept)
 
 
@@ -105,10 +105,21 @@ def backward(
     d_both, dz, room, d_ups = torch.empty_like(both), torch.empty(N, K, r, dtype=x.dtype), torch.empty(N, K, dtype=torch.int32), []
     dys = [dy.contiguous() for dy in dys]
     for i, (t, dy) in enumerate(zip(linears, dys, strict=True)):
-        chosen, z, rows = each[3 * i : 3 * i + 3]
+        chosen, z = each[2 * i : 2 * i + 2]
+        rows = torch.empty_like(t.up)
         d_ups.append(torch.empty(t.up.shape, dtype=x.dtype))
         library.backward(
-            *(both.data_ptr(), dy.data_ptr(), rows.data_ptr(), _place(tokens), _place(p, i), _place(g, i), chosen.data_ptr(), z.data_ptr()),
+            *(
+                both.data_ptr(),
+                dy.data_ptr(),
+                t.up.data_ptr(),
+                rows.data_ptr(),
+                _place(tokens),
+                _place(p, i),
+                _place(g, i),
+                chosen.data_ptr(),
+                z.data_ptr(),
+            ),
             *(_place(pull, i), _place(d_loss, i), dz.data_ptr(), room.data_ptr(), d_both.data_ptr(), d_ups[i].data_ptr()),
             *(G * (R + E), i * R, G * R + i * E, N, E, r, K, t.up.shape[0], r < R, scale),
         )
@@ -199,7 +210,7 @@ def _compile(command: list[str], path: Path) -> None:
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     place, whole, real = ctypes.c_void_p, ctypes.c_long, ctypes.c_double
     library.forward.argtypes = [place] * 12 + [whole] * 9 + [real] * 2
-    library.backward.argtypes = [place] * 14 + [whole] * 9 + [real]
+    library.backward.argtypes = [place] * 15 + [whole] * 9 + [real]
     library.by_expert.argtypes = [place] * 5 + [whole] * 5
     library.forward.restype = library.backward.restype = library.by_expert.restype = None
     return library
