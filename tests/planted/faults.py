@@ -18,6 +18,7 @@ class Fault:
 
 
 STEP, KERNEL, ROUTERS = "tests/training/test_step.py", "tests/adapters/test_kernel.py", "tests/adapters/test_routers.py"
+NATIVE = "tests/adapters/test_native.py"
 TRAINER, CHECKPOINT = "tests/training/test_trainer.py", "tests/training/test_checkpoint.py"
 ARMS, ADAPTER, RUN = "mosld/training/arms.py", "mosld/adapters/adapter.py", "mosld/training/trainer.py"
 
@@ -26,7 +27,7 @@ FAULTS = (
     Fault("task index off by one in the training batch", RUN, "[t for t, _ in some]", "[(t + 1) % self.mixture_size for t, _ in some]", STEP),
     Fault("dropout seed ignored", ARMS, ".manual_seed(config.seed)", ".manual_seed(0)", STEP),
     Fault("last accuracy on validation rows", RUN, 'part = "test" if final else "validation"', 'part = "validation"', STEP),
-    Fault("every arm shown with arm 0's accuracy", RUN, "[self._read(arm, frame, part) for", "[self._read(self.arms[0], frame, part) for", STEP),
+    Fault("every arm shown with arm 0's accuracy", RUN, "self._read(arm, made[arm], part)", "self._read(self.arms[0], made[arm], part)", STEP),
     Fault("arms started from different seeds", ARMS, "self.config, config.seed, tasks", "self.config, config.seed + len(name), tasks", STEP),
     Fault(
         "AdaMerging's unlabelled questions read from test",
@@ -136,14 +137,16 @@ FAULTS = (
     ),
     Fault(
         "gates not renormalised in the kernel",
-        "mosld/adapters/kernel.py",
+        "mosld/adapters/eager.py",
         "p, g = routed_gate(logits.view(G, -1, N), top_k)",
         "p, g = routed_gate(logits.view(G, -1, N), top_k, False)",
-        KERNEL,
+        NATIVE,
     ),
+    Fault("gates not renormalised in C", "mosld/adapters/native.c", "kept += q[best];", "kept = 1;", KERNEL),
+    Fault("the balance loss's gradient left out in C", "mosld/adapters/native.c", "if (!pull) continue;", "continue;", f"{KERNEL} {STEP}"),
     Fault(
         "what an expert asks of A without its mask",
-        "mosld/adapters/kernel.py",
+        "mosld/adapters/eager.py",
         "shares if linear.drop is None else shares * linear.drop",
         "shares",
         f"{KERNEL} tests/probes tests/training/test_probe_methods.py",
@@ -160,7 +163,7 @@ FAULTS = (
     Fault(
         "information in nats", "mosld/probes/routing.py", "return (value / math.log(2)).to(vote.dtype)", "return value.to(vote.dtype)", "tests/probes"
     ),
-    Fault("imbalance turned round", "mosld/probes/imbalance.py", "math.log2(top / bottom)", "math.log2(bottom / top)", "tests/probes"),
+    Fault("imbalance turned round", "mosld/probes/imbalance.py", "math.log2(t[0] / t[1])", "math.log2(t[1] / t[0])", "tests/probes"),
     Fault("cosine of updates without down", "mosld/probes/geometry.py", "* (down[i] @ down.transpose(1, 2))", "", "tests/probes"),
     # merging
     Fault(
