@@ -11,7 +11,7 @@ import io
 from pathlib import Path
 
 from benchmarks.served import chromium, served
-from mosld.figures.film import HELD, MOST_BYTES, MOST_PICTURES, SECONDS
+from mosld.figures.film import HELD, MOST_PICTURES, webp
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 STILLS = {"lab-overview": (1366, 768, "light"), "lab-dark": (1366, 768, "dark"), "lab-phone": (390, 844, "light")}
@@ -39,14 +39,7 @@ def film(page) -> bytes:
         taken = Image.open(io.BytesIO(page.screenshot(clip=box))).convert("RGB")
         pictures.append(taken.resize((WIDE, round(WIDE * box["height"] / box["width"])), Image.LANCZOS))
         page.evaluate("window.back()")
-    times = [round(1000 * SECONDS / len(pictures))] * len(pictures)
-    times[-1] += 1500  # the end is looked at
-    for quality in (80, 60, 40, 20):
-        file = io.BytesIO()
-        pictures[0].save(file, "webp", save_all=True, append_images=pictures[1:], duration=times, loop=0, quality=quality, method=4)
-        if file.tell() <= MOST_BYTES:
-            break
-    return file.getvalue()
+    return webp(pictures, (80, 60, 40, 20), method=4)
 
 
 def main(given: list[str]) -> None:

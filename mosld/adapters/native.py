@@ -106,23 +106,14 @@ def backward(
     dys = [dy.contiguous() for dy in dys]
     for i, (t, dy) in enumerate(zip(linears, dys, strict=True)):
         chosen, z = each[2 * i : 2 * i + 2]
-        rows = torch.empty_like(t.up)
-        d_ups.append(torch.empty(t.up.shape, dtype=x.dtype))
+        rows, d_up = torch.empty_like(t.up), torch.empty_like(t.up)
         library.backward(
-            *(
-                both.data_ptr(),
-                dy.data_ptr(),
-                t.up.data_ptr(),
-                rows.data_ptr(),
-                _place(tokens),
-                _place(p, i),
-                _place(g, i),
-                chosen.data_ptr(),
-                z.data_ptr(),
-            ),
-            *(_place(pull, i), _place(d_loss, i), dz.data_ptr(), room.data_ptr(), d_both.data_ptr(), d_ups[i].data_ptr()),
+            *(both.data_ptr(), dy.data_ptr(), t.up.data_ptr(), rows.data_ptr(), _place(tokens), _place(p, i), _place(g, i)),
+            *(chosen.data_ptr(), z.data_ptr(), _place(pull, i), _place(d_loss, i)),
+            *(dz.data_ptr(), room.data_ptr(), d_both.data_ptr(), d_up.data_ptr()),
             *(G * (R + E), i * R, G * R + i * E, N, E, r, K, t.up.shape[0], r < R, scale),
         )
+        d_ups.append(d_up)
         if sinks and sinks[i] is not None:  # what every expert asks of its hidden rows, times x
             own = scale * dz * g[i].t().gather(1, chosen.long())[:, :, None]
             read, d = x.contiguous(), x.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,11 +30,16 @@ def film(log: RunLog, arm: int = 0, linear: int | str | None = None) -> bytes:
         raise ValueError("film: the run was probed at fewer than two steps; let it go on for a while.")
     chosen = [probed[i] for i in np.unique(np.linspace(0, len(probed) - 1, min(MOST_PICTURES, len(probed))).round().astype(int))]
     pictures = [_drawn(log, step, chosen[i - i % HELD], arm, linear) for i, step in enumerate(chosen)]
+    return webp(pictures, (75, 50, 25, 5), method=2)
+
+
+def webp(pictures: list[Image.Image], qualities: Sequence[int], method: int) -> bytes:
+    """Pictures as a film of `SECONDS`, in the first of the qualities in which it has at most `MOST_BYTES`, or in the last."""
     times = [round(1000 * SECONDS / len(pictures))] * len(pictures)
     times[-1] += 1500  # the end is looked at
-    for quality in (75, 50, 25, 5):
+    for quality in qualities:
         file = io.BytesIO()
-        pictures[0].save(file, "webp", save_all=True, append_images=pictures[1:], duration=times, loop=0, quality=quality, method=2)
+        pictures[0].save(file, "webp", save_all=True, append_images=pictures[1:], duration=times, loop=0, quality=quality, method=method)
         if file.tell() <= MOST_BYTES:
             break
     return file.getvalue()
