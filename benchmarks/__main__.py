@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -11,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 6.0
 # name: what it measures, about how many seconds it takes at the default, on two cores
 PARTS = {
-    "linear": ("one adapted linear of width 128, 384 and 2048, forward and backward", 40),
-    "steps": ("whole training steps of nano, MiniLM and a small LLaMA", 70),
+    "linear": ("one adapted linear of width 128, 384 and 2048, forward and backward", 60),
+    "steps": ("whole training steps of nano, MiniLM and a small LLaMA", 100),
     "arms": ("two arms beside one in the Trainer, and the cost of probing", 35),
     "memory": ("what a forward pass keeps for its backward pass", 15),
     "app": ("the app: start to page, Run to first frame, frames a second, a browser's main thread", 75),
@@ -53,6 +54,7 @@ def main() -> None:
     for name in parts:
         print(f"{name}: {PARTS[name][0]}; about {PARTS[name][1] * given.seconds / SECONDS:.0f} s", flush=True)
     sys.path.insert(0, str(ROOT))
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as a run on the page has, so that figures can be repeated; before torch is imported
     from benchmarks import timing
 
     print(f"\n{timing.machine()}\n", flush=True)
